@@ -1,0 +1,57 @@
+"""Make the embedded sample of Fashion-MNIST from the full files.
+
+usage: python notebooks/data/make_sample.py FOLDER     (for example /usr/share/datasets/fashion-mnist)
+
+Writes the four .gz files beside this script and prints the SHA-256 of their content for
+`vae_helpers.SHA256`. 600 training and 100 test images of each class. Of the training
+images, 550 of each class come from the course's training split (the first 55,000) and the
+last 50 of each class from its validation split, so the sample's validation images are new
+to models trained on the full data too.
+"""
+
+import gzip
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def stratified(labels, first, last, per_class, rng):
+    """Shuffled indices in [first, last) of `per_class` images of each class."""
+    chosen = [first + rng.choice(np.flatnonzero(labels[first:last] == c), per_class, replace=False) for c in range(10)]
+    return rng.permutation(np.concatenate(chosen))
+
+
+def main(folder):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    import vae_helpers as vh
+
+    kind, files = vh._read_folder(Path(folder))
+    if kind != "full":
+        sys.exit(f"{folder} holds the sample itself: name a folder with the full data.")
+    rng = np.random.default_rng(0)
+    for split in ("train", "t10k"):
+        names = f"{split}-images-idx3-ubyte.gz", f"{split}-labels-idx1-ubyte.gz"
+        images = np.frombuffer(files[names[0]], np.uint8, offset=16).reshape(-1, 784)
+        labels = np.frombuffer(files[names[1]], np.uint8, offset=8)
+        if split == "train":
+            parts = (0, 55_000, 550), (55_000, 60_000, 50)
+            index = np.concatenate([stratified(labels, *part, rng) for part in parts])
+        else:
+            index = stratified(labels, 0, 10_000, 100, rng)
+        size = len(index).to_bytes(4, "big")
+        side = (28).to_bytes(4, "big")
+        contents = (
+            bytes([0, 0, 8, 3]) + size + side + side + images[index].tobytes(),
+            bytes([0, 0, 8, 1]) + size + labels[index].tobytes(),
+        )
+        for name, content in zip(names, contents):
+            (Path(__file__).parent / name).write_bytes(gzip.compress(content, 9, mtime=0))
+            print(f'"{name}": "{hashlib.sha256(content).hexdigest()}",')
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(sys.argv[1])

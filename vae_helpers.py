@@ -1,0 +1,611 @@
+"""What the chapters of "VAE vs. autoencoder on Fashion-MNIST" share.
+
+In the order in which the course uses it: data, models, training, saving,
+results, figures. The chapters show the parts that they teach and import the
+rest. Images are float32 rows of 784 pixels in [0, 1]; losses are in nats per
+image; "latent" arrays have 10 columns.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+import urllib.request
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # Colab and some readers have another one set
+
+
+def _import_quietly():
+    """Import Keras and run a first operation with stderr closed.
+
+    TensorFlow greets on stderr (no GPU, oneDNN, ...), before any setting of its own can
+    stop it, and notebooks would store that. Set TF_CPP_MIN_LOG_LEVEL=0 to read it.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
+        return
+    with open(os.devnull, "w") as nowhere:
+        stderr = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import keras
+
+            keras.ops.zeros(1)
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+_import_quietly()
+
+import keras  # noqa: E402
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+from keras import layers, ops  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent
+BUILD = ROOT / "build"  # what the reader's own runs leave behind
+REFERENCE = ROOT / "notebooks" / "models"  # trained by the course's own full run
+EXPERIMENTS = ROOT / "notebooks" / "experiments.json"
+
+MODELS = "autoencoder", "vae_encoder", "vae_decoder"
+
+SEED = 0  # fixed before any result was seen
+
+
+# ---------------------------------------------------------------- data
+
+CLASS_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
+SAMPLE = ROOT / "notebooks" / "data"
+DOWNLOAD = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # Keras' own
+
+# SHA-256 of the decompressed bytes: the .gz files themselves differ between sources.
+SHA256 = {
+    "full": {
+        "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+    "sample": {
+        "train-images-idx3-ubyte.gz": "1824d9b84e5fea249274ad03cbea32ce55f5c021b6ec9da5c1b709f313ff13d5",
+        "train-labels-idx1-ubyte.gz": "14b48046144ec2190ffe7969f350d420fe3397edfccf76352b23f6d8dfa9dcf1",
+        "t10k-images-idx3-ubyte.gz": "1952a789bbd6f416164ae8e95b230316e8109a9b0a763eb7815cdbd91bce128d",
+        "t10k-labels-idx1-ubyte.gz": "1a987b9f29d1c4588da08f9ac9b8fe9786ba7cf3bd184176d0afa7c7186820bf",
+    },
+}
+VALIDATION = {"full": 5_000, "sample": 500}  # the last images of the training file
+QUICK_IMAGES, QUICK_EPOCHS = 2_000, 2
+
+SAMPLE_NOTICE = """\
+**********************************************************************
+*  THIS IS A SAMPLE: 6,000 + 1,000 images of the 60,000 + 10,000.    *
+*  Everything runs, but results will be worse than the course's.     *
+*  For the full data, go online and run this again, or on Debian or  *
+*  Ubuntu: apt-get install dataset-fashion-mnist, or put the four    *
+*  .gz files in a folder and name it in FASHION_MNIST_DIR.           *
+**********************************************************************"""
+
+
+class Data(NamedTuple):
+    """Images as float32 (n, 784) in [0, 1], labels as int (n,) in 0..9."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_val: np.ndarray
+    y_val: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    complete: bool  # all 70,000 images, no quick mode: results may be compared
+
+
+def quick():
+    """Whether VAE_COURSE_QUICK asks for the short run: fewer epochs and training images."""
+    return os.environ.get("VAE_COURSE_QUICK", "") not in ("", "0")
+
+
+def epochs(number):
+    """`number` of epochs, or the few of quick mode."""
+    return min(number, QUICK_EPOCHS) if quick() else number
+
+
+def load_data():
+    """Fashion-MNIST, split into training, validation and test images.
+
+    Looks in the folder FASHION_MNIST_DIR, if that is set, and nowhere else;
+    otherwise in Debian's package, Keras' cache or download, and the sample in
+    notebooks/data. Files are used only if the SHA-256 of their content is right.
+
+    Returns:
+        `Data`, with 55,000 / 5,000 / 10,000 images (sample: 5,500 / 500 / 1,000).
+
+    Raises:
+        FileNotFoundError, ValueError: FASHION_MNIST_DIR, or the sample, lacks a
+            file or holds a wrong one. The message names it and says what to do.
+    """
+    kind, files = find_files()
+    images, y, x_test, y_test = (np.frombuffer(raw, np.uint8, offset=16 if "images" in name else 8)
+                                 for name, raw in files.items())  # fmt: skip
+    images, x_test = (pixels.reshape(-1, 784).astype("float32") / 255 for pixels in (images, x_test))
+    y, y_test = y.astype("int64"), y_test.astype("int64")
+    x_val, y_val = images[-VALIDATION[kind] :], y[-VALIDATION[kind] :]
+    n_train = QUICK_IMAGES if quick() else len(images) - len(x_val)
+    print(
+        f"Fashion-MNIST: {n_train:,} training, {len(x_val):,} validation, {len(x_test):,} test images"
+        + (" (quick mode)" if quick() else "")
+    )
+    return Data(images[:n_train], y[:n_train], x_val, y_val, x_test, y_test, kind == "full" and not quick())
+
+
+def find_files():
+    """The first whole set of files, as ("full" or "sample", {name: decompressed bytes}); see `load_data`."""
+    asked = os.environ.get("FASHION_MNIST_DIR")
+    if asked:
+        places = [lambda: Path(asked)]
+    else:
+        places = [lambda: DEBIAN, _keras_folder, lambda: SAMPLE]
+    for place in places:
+        try:
+            kind, files = _read_folder(place())
+            break
+        except (OSError, ValueError) as error:
+            if place is places[-1]:
+                raise
+            if not isinstance(error, FileNotFoundError):  # not there is nothing to report; damaged is
+                print(error)
+    if kind == "sample":
+        print(SAMPLE_NOTICE)
+    return kind, files
+
+
+def _read_folder(folder):
+    """The four files of a folder, decompressed and verified: ("full" or "sample", {name: bytes})."""
+    files, kinds = {}, set()
+    for name in SHA256["full"]:
+        path = folder / name
+        try:
+            files[name] = gzip.decompress(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(
+                f"{path} is missing: put the four Fashion-MNIST .gz files into that folder, "
+                "or unset FASHION_MNIST_DIR to let the course look elsewhere."
+            ) from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} cannot be read ({error}): delete it and get it again.") from None
+        digest = hashlib.sha256(files[name]).hexdigest()
+        kinds.add(next((kind for kind, known in SHA256.items() if known[name] == digest), None))
+        if None in kinds:
+            raise ValueError(
+                f"{path} is not Fashion-MNIST's file of that name (its SHA-256 is {digest[:8]}...): "
+                "delete it and get it again."
+            )
+    if len(kinds) > 1:
+        raise ValueError(f"{folder} mixes files of the full data and of the sample: keep only one kind there.")
+    return kinds.pop(), files
+
+
+def _keras_folder():
+    """Keras' cache folder, filled by Keras' own download where files are missing."""
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    folder = home / "datasets" / "fashion-mnist"
+    missing = [name for name in SHA256["full"] if not (folder / name).is_file()]
+    if missing and not _answers(DOWNLOAD + missing[0]):
+        print("Fashion-MNIST could not be downloaded: no answer from the network.")
+        return folder
+    patience = socket.getdefaulttimeout()
+    try:
+        socket.setdefaulttimeout(20)  # a stalled download must end
+        home.mkdir(parents=True, exist_ok=True)
+        for name in missing:
+            keras.utils.get_file(name, origin=DOWNLOAD + name, cache_dir=home, cache_subdir="datasets/fashion-mnist")
+    except Exception as error:  # get_file raises bare Exception
+        print(f"Fashion-MNIST could not be downloaded ({error}).")
+    finally:
+        socket.setdefaulttimeout(patience)
+    return folder
+
+
+def _answers(url, seconds=5):
+    """Whether `url` answers in time. In a thread, because name look-up knows no time-out."""
+    answered = threading.Event()
+
+    def ask():
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+            answered.set()
+        except Exception:  # whatever it is: no answer
+            pass
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answered.wait(seconds)
+
+
+# ---------------------------------------------------------------- models
+
+
+def build_autoencoder():
+    """Deep autoencoder 784 - 128 - 64 - 32 - 18 - 32 - 64 - 128 - 784, not compiled.
+
+    ReLU throughout, the 18-unit code included; sigmoid at the output.
+    Input and output (batch, 784), in [0, 1].
+    """
+    image = keras.Input((784,), name="image")
+    x = image
+    for units in (128, 64, 32):
+        x = layers.Dense(units, activation="relu")(x)
+    x = layers.Dense(18, activation="relu", name="code")(x)
+    for units in (32, 64, 128):
+        x = layers.Dense(units, activation="relu")(x)
+    reconstruction = layers.Dense(784, activation="sigmoid", name="reconstruction")(x)
+    return keras.Model(image, reconstruction, name="autoencoder")
+
+
+def split_autoencoder(autoencoder):
+    """The two halves of `build_autoencoder()`: encoder (n, 784) -> (n, 18), decoder (n, 18) -> (n, 784)."""
+    code = autoencoder.get_layer("code").output
+    return keras.Model(autoencoder.input, code, name="ae_encoder"), keras.Model(
+        code, autoencoder.output, name="ae_decoder"
+    )
+
+
+def build_encoder(latent_dim=10):
+    """VAE encoder 784 - 512 - 256 - 128 - two linear heads of `latent_dim` units.
+
+    Input (batch, 784) in [0, 1]; outputs `z_mean` and `z_log_var`, both (batch, latent_dim).
+    """
+    image = keras.Input((784,), name="image")
+    x = image
+    for units in (512, 256, 128):
+        x = layers.Dense(units, activation="relu")(x)
+    z_mean = layers.Dense(latent_dim, name="z_mean")(x)
+    z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
+    return keras.Model(image, [z_mean, z_log_var], name="vae_encoder")
+
+
+def build_decoder(latent_dim=10):
+    """VAE decoder `latent_dim` - 128 - 256 - 512 - 784 (sigmoid).
+
+    Input z (batch, latent_dim); output (batch, 784), the probability of "on" for each pixel.
+    """
+    z = keras.Input((latent_dim,), name="z")
+    x = z
+    for units in (128, 256, 512):
+        x = layers.Dense(units, activation="relu")(x)
+    reconstruction = layers.Dense(784, activation="sigmoid", name="reconstruction")(x)
+    return keras.Model(z, reconstruction, name="vae_decoder")
+
+
+@keras.saving.register_keras_serializable(package="vae_course")
+class Sampling(layers.Layer):
+    """Draws z from N(z_mean, exp(z_log_var)) so that gradients reach both inputs.
+
+    The reparameterisation z = mean + sigma * noise of Kingma and Welling (2014),
+    "Auto-Encoding Variational Bayes", section 2.4. Inputs [z_mean, z_log_var]
+    and output are (batch, latent_dim).
+    """
+
+    def __init__(self, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs):
+        z_mean, z_log_var = inputs
+        noise = keras.random.normal(ops.shape(z_mean), dtype=z_mean.dtype, seed=self.seed_generator)
+        return z_mean + ops.exp(0.5 * z_log_var) * noise
+
+
+def bernoulli_nll(x, x_hat):
+    """Reconstruction error in nats per image: binary cross-entropy summed over the 784 pixels.
+
+    `x` and `x_hat` are (batch, 784) in [0, 1]; the result is (batch,). It equals
+    784 * mean BCE. Keras clips `x_hat` to [1e-7, 1 - 1e-7], so it is always finite.
+    """
+    return ops.sum(ops.binary_crossentropy(x, x_hat), axis=-1)
+
+
+def kl_to_prior(z_mean, z_log_var):
+    """KL(N(z_mean, exp(z_log_var)) || N(0, 1)) in nats, for each image and each latent dimension.
+
+    Arguments and result are (batch, latent_dim). Closed form of Kingma and Welling (2014), appendix B.
+    """
+    return 0.5 * (ops.square(z_mean) + ops.exp(z_log_var) - 1.0 - z_log_var)
+
+
+@keras.saving.register_keras_serializable(package="vae_course")
+class VAE(keras.Model):
+    """Variational autoencoder; fit it on `(x, x)`.
+
+    loss = mean over the batch of [BCE summed over pixels + kl_weight * KL summed
+    over latent dimensions], in nats per image. With kl_weight = 1 this is the
+    negative ELBO of Kingma and Welling (2014), with one sample of z an image.
+    A loss named in `compile` is accepted and has no part in it. `seed` fixes the noise.
+    """
+
+    def __init__(self, encoder, decoder, kl_weight=1.0, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder, self.decoder, self.sampling = encoder, decoder, Sampling(seed)
+        # A variable, so that `vae.kl_weight.assign(2.0)` also reaches a compiled step.
+        self.kl_weight = keras.Variable(kl_weight, trainable=False, name="kl_weight")
+        self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
+        self.kl_tracker = keras.metrics.Mean(name="kl")
+
+    def call(self, inputs):
+        z_mean, z_log_var = self.encoder(inputs)
+        # Kept for compute_loss, which Keras calls next, in the same step: no second forward pass.
+        self._kl = ops.sum(kl_to_prior(z_mean, z_log_var), axis=-1)
+        return self.decoder(self.sampling([z_mean, z_log_var]))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if y is None or sample_weight is not None:
+            raise ValueError("A VAE is fitted on (x, x), without sample weights: vae.fit(x, x).")
+        reconstruction = bernoulli_nll(y, y_pred)
+        self.reconstruction_tracker.update_state(reconstruction)
+        self.kl_tracker.update_state(self._kl)
+        return ops.mean(reconstruction + self.kl_weight * self._kl)
+
+    def get_config(self):
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        config = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+        return {**super().get_config(), **config, "kl_weight": float(self.kl_weight.numpy())}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("encoder", "decoder")}
+        return cls(**{**config, **parts})
+
+
+# ---------------------------------------------------------------- training
+
+
+def progress():
+    """A callback that keeps one line up to date: epoch, losses, time left."""
+    from IPython import display, get_ipython
+
+    state = {}
+
+    def say(line):
+        if get_ipython() is None:
+            print(f"\r{line:<79}", end="", flush=True)
+        elif "line" not in state:
+            state["line"] = display.display({"text/plain": line}, raw=True, display_id=True)
+        else:
+            state["line"].update({"text/plain": line}, raw=True)
+
+    def begin(logs=None):
+        state["start"] = state["epoch"] = time.perf_counter()
+        say("epoch 1, compiling first")
+
+    def epoch_end(epoch, logs=None):
+        done, total = epoch + 1, callback.params["epochs"]
+        now = time.perf_counter()
+        left, state["epoch"] = (now - state["epoch"]) * (total - done), now  # at the pace of the last epoch
+        losses = "  ".join(f"{name} {logs[name]:.5g}" for name in ("loss", "val_loss") if name in logs)
+        clock = f"{_minutes(left)} left" if done < total else f"took {_minutes(now - state['start'])}"
+        say(f"epoch {done}/{total}  {losses}  {clock}")
+
+    callback = keras.callbacks.LambdaCallback(on_train_begin=begin, on_epoch_end=epoch_end)
+    return callback
+
+
+def _minutes(seconds):
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+# ---------------------------------------------------------------- saving and loading
+
+
+def save(folder, **models):
+    """Write functional models to `folder`/NAME.keras, all of them or none, without optimiser state.
+
+    Raises:
+        OSError: the folder cannot be written. Files that were there stay as they were.
+    """
+    folder = Path(folder)
+    written = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, model in models.items():
+            written[name] = folder / f".{name}.{os.getpid()}.keras"
+            # A model that was compiled saves its optimiser too, at three times the size.
+            keras.Model(model.input, model.output, name=model.name).save(written[name])
+        for name, path in written.items():
+            path.replace(folder / f"{name}.keras")
+    except OSError as error:
+        raise OSError(
+            f"Models could not be saved in {folder} ({error.strerror or error}): make room there, or make it writable."
+        ) from None
+    finally:
+        for path in written.values():
+            path.unlink(missing_ok=True)
+
+
+def load(path):
+    """The model in a .keras file, not compiled.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or is not a whole Keras model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: run chapters 02 and 03, or restore it with git.")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # zip, HDF5, JSON and Keras each raise their own
+        raise ValueError(f"{path} is not a whole Keras model ({error}): delete it and save it again.") from None
+
+
+def keep(data, **models):
+    """After a complete run, save models in build/models for chapter 04, and say so."""
+    names = " and ".join(models)
+    if not data.complete:
+        print(f"{names}: not kept, because this was not the full run")
+        return
+    try:
+        save(BUILD / "models", **models)
+        print(f"{names}: kept in build/models")
+    except OSError as error:
+        print(error)
+
+
+def load_trained(*names):
+    """The models that the reader trained in full, if all of `names` are there, else the course's own; says which."""
+    own = all((BUILD / "models" / f"{name}.keras").is_file() for name in names)
+    folder = BUILD / "models" if own else REFERENCE
+    print(f"{' and '.join(names)}: {'your own, from build/models' if own else 'the reference, from notebooks/models'}")
+    return [load(folder / f"{name}.keras") for name in names]
+
+
+# ---------------------------------------------------------------- scores and results
+
+
+def one_of_each(labels):
+    """Index of the first image of each class in `labels` (n,): (10,). The chapters show these."""
+    return np.array([np.flatnonzero(labels == c)[0] for c in range(10)])
+
+
+def pixel_entropy(x):
+    """The least that BCE can be, in nats per image: the entropy of the pixels, each read as a probability.
+
+    `x` is (n, 784) in [0, 1]; the result is a float, the mean over images. Predicting x itself reaches it.
+    """
+    x = np.clip(x, 1e-7, 1 - 1e-7).astype("float64")
+    return float(-(x * np.log(x) + (1 - x) * np.log(1 - x)).sum(axis=1).mean())
+
+
+def pca_reconstruct(x_fit, x, components):
+    """Project `x` (n, 784) on the first principal components of `x_fit` and back: (n, 784), not clipped."""
+    mean = x_fit.mean(axis=0)
+    centred = x_fit - mean
+    # The singular vectors of the 784 x 784 scatter matrix are those of the data, at a fraction of the cost.
+    directions = np.linalg.svd(centred.T @ centred)[2][:components]
+    return mean + (x - mean) @ directions.T @ directions
+
+
+def mse(x, x_hat):
+    """Mean squared error for each pixel, over images (n, 784); a float."""
+    return float(np.mean(np.square(np.asarray(x, "float64") - x_hat)))
+
+
+def active_dimensions(kl, threshold=0.01):
+    """How many latent dimensions carry more than `threshold` nats on average; `kl` is (n, latent_dim)."""
+    return int((np.mean(kl, axis=0) > threshold).sum())
+
+
+def expect(name, value, data):
+    """Print a result beside the band of the full run; keep it in build/results.json.
+
+    The bands are in experiments.json: mean +- 4 standard deviations over the seeds trained
+    there. After a quick run, or on the sample, the band is printed and not compared.
+    """
+    low, high = json.loads(EXPERIMENTS.read_text(encoding="utf-8"))["bands"][name]
+    shown, low_shown, high_shown = (short(number) for number in (value, low, high))
+    line = f"{name:<34}{shown:>9}   expected {low_shown} to {high_shown}"
+    if not data.complete:
+        print(f"{line}   not compared: this was not the full run")
+        return
+    inside = bool(low <= value <= high)
+    print(f"{line}   {'ok' if inside else 'OUTSIDE'}")
+    path = BUILD / "results.json"
+    try:
+        BUILD.mkdir(exist_ok=True)
+        results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        value = value if isinstance(value, int) else float(value)
+        results[name] = {"value": value, "low": low, "high": high, "ok": inside}
+        path.with_suffix(".tmp").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        path.with_suffix(".tmp").replace(path)
+    except OSError as error:
+        print(f"(not written to build/results.json: {error.strerror})")
+
+
+def short(number):
+    """A number as the course prints it: 239.1, 5.25, 0.0125; counts without a point."""
+    if isinstance(number, (int, np.integer)):
+        return str(number)
+    digits = 1 if abs(number) >= 50 else 2 if abs(number) >= 1 else 4
+    return f"{number:.{digits}f}"
+
+
+# ---------------------------------------------------------------- figures
+
+
+def use_style():
+    """Figures of the course: the colour-blind-safe palette petroff10, sharp on a laptop screen."""
+    plt.style.use("petroff10")
+    plt.rcParams.update({
+        "figure.dpi": 100, "figure.constrained_layout.use": True, "axes.grid": False, "image.cmap": "gray",
+        "image.interpolation": "none", "axes.spines.top": False, "axes.spines.right": False,
+    })  # fmt: skip
+
+
+def show(figure, alt):
+    """Display a figure once, with `alt` as its alternative text, and close it."""
+    from IPython.display import display
+
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def image_grid(rows, row_labels=None, column_labels=None, size=0.85):
+    """Figure with one row of pictures for each of `rows`, values in [0, 1].
+
+    A row is an array (columns, 784) of images, or (columns, height, width) of anything else.
+
+    Raises:
+        ValueError: a row is neither.
+    """
+    rows = [np.asarray(row) for row in rows]
+    rows = [row.reshape(-1, 28, 28) if row.ndim == 2 and row.shape[1] == 784 else row for row in rows]
+    if any(row.ndim != 3 for row in rows):
+        raise ValueError(f"image_grid takes rows of images (columns, 784), not {[row.shape for row in rows]}.")
+    columns = max(map(len, rows))
+    figure, axes = plt.subplots(
+        len(rows), columns, squeeze=False, figsize=(size * columns + 1.2 * bool(row_labels), size * len(rows) + 0.3)
+    )
+    for i, j in np.ndindex(*axes.shape):
+        axes[i, j].set(xticks=[], yticks=[])
+        axes[i, j].spines[:].set_visible(False)
+        if j < len(rows[i]):
+            axes[i, j].imshow(rows[i][j], vmin=0, vmax=1)
+    for axis, label in zip(axes[:, 0], row_labels or ()):
+        axis.set_ylabel(label, rotation=0, ha="right", va="center")
+    for axis, label in zip(axes[0], column_labels or ()):
+        axis.set_title(label, fontsize=9)
+    return figure
+
+
+def draw_network(widths, names, title, split=None):
+    """Diagram of a network: a bar for each layer, taller for more units.
+
+    `widths` and `names` are lists, one entry a layer. `split` is the index of a layer
+    that stands for two parallel heads (mean and log-variance), drawn one above the other.
+    """
+    figure, axis = plt.subplots(figsize=(9, 2.9))
+    heights = np.sqrt(widths) / np.sqrt(max(widths))
+    tops = []
+    for i, (width, name, height) in enumerate(zip(widths, names, heights)):
+        colour = "C1" if width == min(widths) else "C0"
+        centres = (0.2, -0.2) if i == split else (0.0,)
+        for label, centre in zip(name.split("|"), centres):
+            axis.bar(i, height, 0.34, bottom=centre - height / 2, color=colour)
+            axis.text(i, centre + height / 2 + 0.03, label, ha="center", va="bottom", fontsize=9)
+        axis.text(i, -0.62, width, ha="center", va="top", fontsize=9)
+        tops.append([(centre + height / 2, centre - height / 2) for centre in centres])
+    for i in range(len(widths) - 1):
+        for top_left, bottom_left in tops[i]:
+            for top, bottom in tops[i + 1]:
+                axis.fill([i + 0.17, i + 0.83, i + 0.83, i + 0.17], [top_left, top, bottom, bottom_left],
+                          color="0.6", alpha=0.25, linewidth=0)  # fmt: skip
+    axis.text(-0.75, -0.62, "units", ha="right", va="top", fontsize=9)
+    axis.set(xlim=(-1.2, len(widths) - 0.4), ylim=(-0.75, 0.68), title=title)
+    axis.axis("off")
+    return figure
