@@ -1,0 +1,79 @@
+"""Keep the notebooks in step with vae_helpers.py and with the repository's address.
+
+usage: python notebooks/refresh.py            taught cells and badges as they should be
+       python notebooks/refresh.py OWNER      the same, after the repository moved to that owner
+
+A code cell that begins `# from vae_helpers.py: NAMES` holds the helper's source of those names.
+The address stands once, in pyproject.toml; badges and first cells of all notebooks and of
+README.md repeat it. Outputs are left as they are.
+"""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+TAUGHT = "# from vae_helpers.py: "
+ADDRESS = re.compile(r"(github\.com/|research\.google\.com/github/)[\w.-]+/vae-vs-autoencoder\b")
+
+
+def chapters():
+    """The notebooks, in reading order."""
+    return sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def repository():
+    """The repository's address, https://github.com/OWNER/vae-vs-autoencoder."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"]["repository"]
+
+
+def source_of(names):
+    """The helper's source of `names` (a list), decorators included, as a taught cell shows it."""
+    text = (ROOT / "vae_helpers.py").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    found = {}
+    for node in ast.parse(text).body:
+        if getattr(node, "name", None) in names:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            found[node.name] = "\n".join(lines[first - 1 : node.end_lineno])
+    missing = set(names) - set(found)
+    if missing:
+        raise KeyError(f"vae_helpers.py has no function or class {', '.join(sorted(missing))}.")
+    return f"{TAUGHT}{', '.join(names)}\n" + "\n\n\n".join(found[name] for name in names)
+
+
+def refreshed(source, address):
+    """The source of a cell as it should be."""
+    if source.startswith(TAUGHT):
+        source = source_of([name.strip() for name in source.splitlines()[0].removeprefix(TAUGHT).split(",")])
+    owner_and_name = address.removeprefix("https://github.com/")
+    return ADDRESS.sub(lambda match: match[1] + owner_and_name, source)
+
+
+def main(owner=None):
+    settings = ROOT / "pyproject.toml"
+    if owner:
+        if not re.fullmatch(r"[A-Za-z0-9-]+", owner):
+            sys.exit(f"'{owner}' is not the name of a GitHub user or organisation.")
+        text = settings.read_text(encoding="utf-8")
+        settings.write_text(ADDRESS.sub(lambda match: f"{match[1]}{owner}/vae-vs-autoencoder", text), encoding="utf-8")
+    address = repository()
+    for path in chapters():
+        notebook = nbformat.read(path, as_version=4)
+        before = [cell.source for cell in notebook.cells]
+        for cell in notebook.cells:
+            cell.source = refreshed(cell.source, address)
+        if before != [cell.source for cell in notebook.cells]:
+            nbformat.write(notebook, path)
+            print(f"refreshed: {path.relative_to(ROOT)}")
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(refreshed(text, address), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

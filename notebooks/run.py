@@ -1,0 +1,237 @@
+"""Run the chapters in order into build/, with progress, and render them as pages.
+
+usage: python notebooks/run.py [--check] [--store] [NOTEBOOK ...]
+
+  --check   exit with an error unless every expected result is there and inside its band
+  --store   also refresh the stored outputs, the reference models and README's picture
+
+Writes build/NAME.ipynb, build/NAME.html, build/index.html and build/results.json.
+"""
+
+import argparse
+import contextlib
+import html
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jinja2
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+
+NOTEBOOKS = Path(__file__).resolve().parent
+sys.path.insert(0, str(NOTEBOOKS.parent))
+
+import refresh
+import vae_helpers as vh
+
+HOUR = 3600
+
+
+class Progress:
+    """One line on the terminal, rewritten; in a log file, a line every few seconds."""
+
+    def __init__(self):
+        self.start, self.last = time.perf_counter(), 0.0
+
+    def __call__(self, text, end=False):
+        clock = time.perf_counter() - self.start
+        line = f"[{int(clock) // 60:2}:{int(clock) % 60:02}] {text}"
+        if sys.stdout.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r{line[:width]:<{width}}", end="\n" if end else "", flush=True)
+        elif end or clock - self.last > 5:
+            self.last = clock
+            print(line, flush=True)
+
+
+class Client(NotebookClient):
+    """Executes a notebook and tells which cell runs, and the epochs that the cell reports."""
+
+    def __init__(self, notebook, name, progress):
+        # A kernel that died must not look like a long training: hence the time-out.
+        super().__init__(notebook, timeout=HOUR, kernel_name="python3", record_timing=False,
+                         resources={"metadata": {"path": str(NOTEBOOKS)}}, coalesce_streams=True,
+                         extra_arguments=["--log-level=40"])  # fmt: skip
+        self.place, self.progress = "", progress
+
+        def cell_start(cell, cell_index, **_):
+            self.place = f"{name}  cell {cell_index + 1}/{len(notebook.cells)}"
+            progress(self.place)
+
+        self.on_cell_start = cell_start
+
+    def process_message(self, msg, cell, cell_index):
+        text = msg["content"].get("data", {}).get("text/plain", "")
+        if text.startswith("epoch "):
+            self.progress(f"{self.place}  {text}")
+        return super().process_message(msg, cell, cell_index)
+
+
+def execute(path, progress):
+    """The executed notebook and, if it failed, one sentence that says where and why."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:  # shown and run is what vae_helpers.py holds now
+        cell.source = refresh.refreshed(cell.source, refresh.repository())
+    client = Client(notebook, path.stem, progress)
+    start = time.perf_counter()
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        return notebook, f"{path.name}, {_failed_cell(client)}: {error.ename}: {error.evalue}"
+    except (CellTimeoutError, DeadKernelError) as error:
+        return notebook, f"{path.name}, {_failed_cell(client)}: {type(error).__name__}: {error}"
+    progress(f"{path.stem}  done in {time.perf_counter() - start:.0f} s", end=True)
+    return notebook, None
+
+
+def _failed_cell(client):
+    return client.place.rsplit("  ")[-1] or "at the start"
+
+
+def write(notebook, path):
+    """Write a notebook without what differs from machine to machine."""
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+                         "language_info": {"name": "python"}}  # fmt: skip
+    temporary = path.with_suffix(".tmp")
+    nbformat.write(notebook, temporary)
+    temporary.replace(path)
+
+
+# nbconvert's "lab" pages, with the alternative text that its own template leaves out.
+TEMPLATE = """{% extends 'lab/index.html.j2' %}
+{% block data_png %}<div class="jp-RenderedImage jp-OutputArea-output">
+<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
+ alt="{{ output.metadata.get('image/png', {}).get('alt', '') | escape_html }}"></div>{% endblock %}"""
+
+
+def render(notebook, title):
+    """The notebook as a page of HTML."""
+    exporter = HTMLExporter(template_file="course", extra_loaders=[jinja2.DictLoader({"course": TEMPLATE})])
+    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
+
+
+def table(results):
+    """The lines "yours / expected" of a dictionary like build/results.json."""
+    lines = [f"{'result':<34}{'yours':>9}   expected"]
+    for name, (low, high) in json.loads(vh.EXPERIMENTS.read_text(encoding="utf-8"))["bands"].items():
+        found = results.get(name)
+        yours = vh.short(found["value"]) if found else "-"
+        verdict = "not compared" if not found else "ok" if found["ok"] else "OUTSIDE"
+        lines.append(f"{name:<34}{yours:>9}   {f'{vh.short(low)} to {vh.short(high)}':<20} {verdict}")
+    return lines
+
+
+def index(titles, lines):
+    """The page that leads to the others."""
+    items = "\n".join(f'<li><a href="{name}.html">{html.escape(title)}</a></li>' for name, title in titles.items())
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>VAE vs. autoencoder on Fashion-MNIST</title>
+<style>body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem }}
+pre {{ overflow-x: auto; font-size: .9rem; line-height: 1.4 }}</style></head>
+<body><h1>VAE vs. autoencoder on Fashion-MNIST</h1>
+<ul>{items}</ul>
+<h2>Your results and what to expect</h2>
+<pre>{html.escape(chr(10).join(lines))}</pre>
+</body></html>
+"""
+
+
+def find_data():
+    """Whether the full data can be had, installing Debian's package if that is possible and needed."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        kind, _ = vh.find_files()
+    print(said.getvalue(), end="")
+    if kind == "sample" and not vh.quick() and not os.environ.get("FASHION_MNIST_DIR") and _may_install():
+        print("Installing the system package dataset-fashion-mnist with apt-get, to have the full data.", flush=True)
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "dataset-fashion-mnist"]):
+            subprocess.run(["apt-get", "-qq", *command], stdout=subprocess.DEVNULL)
+        kind, _ = vh.find_files()
+    return kind == "full"
+
+
+def _may_install():
+    return hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def overview():
+    """README's picture: originals, both reconstructions, and new garments of both models."""
+    import numpy as np
+
+    vh.use_style()
+    with contextlib.redirect_stdout(io.StringIO()):
+        data = vh.load_data()
+    autoencoder, encoder, decoder = (vh.load(vh.REFERENCE / f"{name}.keras") for name in vh.MODELS)
+    x = data.x_test[vh.one_of_each(data.y_test)]
+    rng = np.random.default_rng(3)  # chapter 04's
+    z, z_18 = (rng.normal(size=(10, d)).astype("float32") for d in (10, 18))
+    rows = {
+        "original": x,
+        "autoencoder": autoencoder.predict(x, verbose=0),
+        "VAE": decoder.predict(encoder.predict(x, verbose=0)[0], verbose=0),
+        "new: autoencoder": vh.split_autoencoder(autoencoder)[1].predict(z_18, verbose=0),
+        "new: VAE": decoder.predict(z, verbose=0),
+    }
+    figure = vh.image_grid(list(rows.values()), list(rows))
+    (NOTEBOOKS / "pictures").mkdir(exist_ok=True)
+    figure.savefig(NOTEBOOKS / "pictures" / "overview.png", metadata={"Software": None})
+
+
+def store(notebooks):
+    """Make this run's notebooks and models the stored ones."""
+    for path, notebook in notebooks.items():
+        write(notebook, path)
+    vh.REFERENCE.mkdir(exist_ok=True)
+    for name in vh.MODELS:
+        shutil.copyfile(vh.BUILD / "models" / f"{name}.keras", vh.REFERENCE / f"{name}.keras")
+    overview()
+    print("Stored: notebooks/*.ipynb, notebooks/models, notebooks/pictures")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--store", action="store_true")
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    options = parser.parse_args()
+    paths = options.notebooks or sorted(NOTEBOOKS.glob("0[1-4]_*.ipynb"))
+
+    complete = find_data() and not vh.quick()
+    if options.store and not complete:
+        sys.exit("--store needs a full run: the full data, and no VAE_COURSE_QUICK.")
+    vh.BUILD.mkdir(exist_ok=True)
+    results_path = vh.BUILD / "results.json"
+    results_path.unlink(missing_ok=True)
+    progress, done, titles = Progress(), {}, {}
+    for path in paths:
+        notebook, failure = execute(path, progress)
+        write(notebook, vh.BUILD / path.name)
+        if failure:
+            sys.exit(f"\nFAILED: {failure}\nThe notebook as far as it went: build/{path.name}")
+        titles[path.stem] = notebook.cells[0].source.splitlines()[0].lstrip("# ")
+        (vh.BUILD / f"{path.stem}.html").write_text(render(notebook, titles[path.stem]), encoding="utf-8")
+        done[path] = notebook
+
+    results = json.loads(results_path.read_text(encoding="utf-8")) if results_path.is_file() else {}
+    lines = table(results)
+    (vh.BUILD / "index.html").write_text(index(titles, lines), encoding="utf-8")
+    print("\n" + "\n".join(lines))
+    if not complete:
+        print("\nThis was not the full run, so nothing is compared.")
+    print(f"\nRead on: {vh.BUILD / 'index.html'}")
+    if options.store:
+        store(done)
+    if options.check and any(line.endswith(("OUTSIDE", "not compared")) for line in lines):
+        sys.exit("Some results are missing or outside their bands: see the table above.")
+
+
+if __name__ == "__main__":
+    main()

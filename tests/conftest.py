@@ -1,0 +1,30 @@
+"""Where the tests find the course."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "notebooks")]
+
+import vae_helpers as vh
+
+
+@pytest.fixture
+def images():
+    """Sixty real test images (60, 784) of the embedded sample."""
+    _, files = vh._read_folder(vh.SAMPLE)
+    import numpy as np
+
+    raw = files["t10k-images-idx3-ubyte.gz"]
+    return np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 784)[:60].astype("float32") / 255
+
+
+@pytest.fixture
+def vae():
+    """A small-seeded VAE as specified, not trained, not compiled."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    return vh.VAE(vh.build_encoder(), vh.build_decoder())

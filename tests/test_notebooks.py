@@ -1,0 +1,255 @@
+"""The stored notebooks are fit to be read: each rule is a function, and each is shown to be able to fail."""
+
+import copy
+import functools
+import json
+import re
+import sys
+
+import nbformat
+import pytest
+from packaging.requirements import Requirement
+
+import refresh
+import run
+import vae_helpers as vh
+
+NOTEBOOKS = refresh.chapters()
+CHECKED = "# NBVAL_CHECK_OUTPUT"
+# What a machine would leave of itself in an output: /home/me, /root, /Users/me, C:\Users\me, /tmp/x ...
+MACHINE_PATH = re.compile(r"(?<![\w./])/(?:home|root|Users|tmp|work|var|opt|content|mnt|usr/local)/|[A-Z]:\\")
+# (Debian's /usr/share/datasets is part of the course, and not in the list.)
+
+
+@functools.cache
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def outputs(notebook):
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def text_of(output):
+    return output.get("text", "") + output.get("data", {}).get("text/plain", "")
+
+
+def figures(notebook):
+    return [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+
+
+def was_run_in_order(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1)), f"execution counts are {counts}"
+
+
+def has_no_stderr(notebook):
+    said = [output.text for output in outputs(notebook) if output.get("name") == "stderr"]
+    assert not said, f"stderr: {said}"
+
+
+def has_no_errors(notebook):
+    errors = [output.ename for output in outputs(notebook) if output.output_type == "error"]
+    assert not errors, f"errors: {errors}"
+
+
+def has_one_title(notebook):
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    titles = re.findall(r"^# .*", prose, flags=re.M)
+    assert len(titles) == 1, f"titles: {titles}"
+
+
+def has_alternative_text(notebook):
+    assert figures(notebook), "no figure at all"
+    for figure in figures(notebook):
+        assert len(figure.metadata.get("image/png", {}).get("alt", "")) >= 40, "a figure without alternative text"
+
+
+def shows_each_figure_once(notebook):
+    pictures = [figure.data["image/png"] for figure in figures(notebook)]
+    assert len(set(pictures)) == len(pictures), "the same figure twice"
+
+
+def has_outputs_in_checked_cells(notebook):
+    checked = [cell for cell in code_cells(notebook) if CHECKED in cell.source]
+    assert len(checked) >= 1, "no checked cell"
+    for cell in checked:
+        assert any(text_of(output).strip() for output in cell.outputs), f"checked, but nothing stored: {cell.source}"
+
+
+def has_only_true_identities(notebook):
+    for cell in code_cells(notebook):
+        if CHECKED in cell.source:
+            assert not any("False" in text_of(output) for output in cell.outputs), cell.source
+
+
+def names_no_machine(notebook):
+    for output in outputs(notebook):
+        assert not MACHINE_PATH.search(text_of(output)), f"a path of a machine: {text_of(output)[:300]}"
+    for cell in notebook.cells:
+        assert not MACHINE_PATH.search(cell.source), f"a path of a machine: {cell.source[:300]}"
+
+
+def is_from_a_full_run(notebook):
+    said = "\n".join(map(text_of, outputs(notebook)))
+    assert "55,000 training, 5,000 validation, 10,000 test images" in said and "quick" not in said
+    assert "SAMPLE" not in said and "not compared" not in said and "OUTSIDE" not in said
+
+
+def asks_before_it_answers(notebook):
+    """A question to predict stands in prose, straight before the code whose output answers it."""
+    asked = [i for i, cell in enumerate(notebook.cells) if "**Predict, then look.**" in cell.source]
+    assert asked, "no question to the reader"
+    assert all(notebook.cells[i + 1].cell_type == "code" for i in asked), "a question that no code follows"
+
+
+RULES = [was_run_in_order, has_no_stderr, has_no_errors, has_one_title, has_alternative_text, shows_each_figure_once,
+         has_outputs_in_checked_cells, has_only_true_identities, names_no_machine, is_from_a_full_run,
+         asks_before_it_answers]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_notebook(rule, path):
+    rule(read(path))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_small(path):
+    assert path.stat().st_size < 2_000_000
+
+
+def first(notebook, condition):
+    return next(cell for cell in code_cells(notebook) if condition(cell))
+
+
+def not_run(notebook):
+    code_cells(notebook)[2].execution_count = 99
+
+
+def a_warning(notebook):
+    code_cells(notebook)[0].outputs.append(nbformat.v4.new_output("stream", name="stderr", text="Warning: ..."))
+
+
+def a_traceback(notebook):
+    code_cells(notebook)[0].outputs.append(nbformat.v4.new_output("error", ename="KeyError", evalue="1", traceback=[]))
+
+
+def a_second_title(notebook):
+    notebook.cells.append(nbformat.v4.new_markdown_cell("# Another title"))
+
+
+def a_figure_without_words(notebook):
+    del figures(notebook)[-1].metadata["image/png"]["alt"]
+
+
+def a_figure_twice(notebook):
+    cell = first(notebook, lambda cell: any("image/png" in output.get("data", {}) for output in cell.outputs))
+    cell.outputs.extend(copy.deepcopy(cell.outputs))
+
+
+def a_stripped_checked_cell(notebook):
+    first(notebook, lambda cell: CHECKED in cell.source).outputs = []
+
+
+def a_false_identity(notebook):
+    cell = first(notebook, lambda cell: CHECKED in cell.source)
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="agree: False")]
+
+
+def a_home_folder(notebook):
+    output = nbformat.v4.new_output("stream", name="stdout", text="saved in /home/someone/vae")
+    code_cells(notebook)[0].outputs.append(output)
+
+
+def a_quick_run(notebook):
+    output = nbformat.v4.new_output("stream", name="stdout", text="0.03 not compared: this was not the full run")
+    code_cells(notebook)[0].outputs.append(output)
+
+
+def no_questions(notebook):
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("Predict, then look.", "")
+
+
+BREAKS = [not_run, a_warning, a_traceback, a_second_title, a_figure_without_words, a_figure_twice,
+          a_stripped_checked_cell, a_false_identity, a_home_folder, a_quick_run, no_questions]  # fmt: skip
+
+
+@pytest.mark.parametrize("rule, damage", list(zip(RULES, BREAKS)), ids=lambda function: function.__name__)
+def test_each_rule_can_fail(rule, damage):
+    notebook = copy.deepcopy(read(NOTEBOOKS[1]))
+    damage(notebook)
+    with pytest.raises(AssertionError):
+        rule(notebook)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_taught_cells_and_addresses_are_the_helpers_own(path):
+    for cell in read(path).cells:
+        assert cell.source == refresh.refreshed(cell.source, refresh.repository()), "run: make notebooks"
+
+
+def test_taught_cells_differ_when_the_helper_changes():
+    cell = refresh.source_of(["Sampling"])
+    assert cell.splitlines()[1].startswith("@"), "decorators belong to the source"
+    assert refresh.refreshed(cell.replace("0.5", "1.0"), refresh.repository()) == cell
+    with pytest.raises(KeyError, match="no_such_name"):
+        refresh.source_of(["no_such_name"])
+
+
+def test_first_cell_is_the_same_in_every_chapter():
+    assert len({code_cells(read(path))[0].source for path in NOTEBOOKS}) == 1
+
+
+def test_every_chapter_has_its_own_badge():
+    for path in NOTEBOOKS:
+        address = refresh.repository().removeprefix("https://github.com/")
+        badge = f"https://colab.research.google.com/github/{address}/blob/main/notebooks/{path.name}"
+        assert badge in read(path).cells[0].source
+        assert badge in (vh.ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_first_cell_says_what_to_do_where_there_is_no_helper(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+    with pytest.raises(ModuleNotFoundError, match="open this notebook inside a clone"):
+        exec(code_cells(read(NOTEBOOKS[0]))[0].source, {})
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_rendered_page_carries_the_alternative_text(path):
+    notebook = read(path)
+    page = run.render(notebook, path.stem)
+    alternatives = re.findall(r'<img src="data:image/png[^>]*?\balt="([^"]*)"', page)
+    assert len(alternatives) == len(figures(notebook)) and all(alternatives)
+
+
+def test_bands_are_what_the_seeds_give():
+    import experiments
+
+    stored = json.loads(vh.EXPERIMENTS.read_text(encoding="utf-8"))
+    assert experiments.bands(stored["runs"]) == stored["bands"]
+    for name in ("autoencoder", "vae"):
+        assert len({run["seed"] for run in stored["runs"] if run["name"] == name}) >= 5
+        assert vh.SEED not in {run["seed"] for run in stored["runs"] if run["name"] == name}
+
+
+def test_stored_notebooks_show_every_expected_result():
+    said = "\n".join(text_of(output) for path in NOTEBOOKS for output in outputs(read(path)))
+    for name in json.loads(vh.EXPERIMENTS.read_text(encoding="utf-8"))["bands"]:
+        assert re.search(rf"^{re.escape(name)} .* ok$", said, flags=re.M), name
+
+
+def test_requirements_admit_colab():
+    """Colab's own versions of autumn 2026, so that nothing needs to be installed there."""
+    colab = {"tensorflow": "2.20.0", "keras": "3.13.2", "numpy": "2.1.3", "matplotlib": "3.10.0"}
+    lines = (vh.ROOT / "requirements.txt").read_text().splitlines()
+    found = [Requirement(line.split("#")[0]) for line in lines if line.split("#")[0].strip()]
+    assert {requirement.name for requirement in found} == {*colab, "jupyter", "nbval"}
+    for requirement in found:
+        assert requirement.name not in colab or colab[requirement.name] in requirement.specifier
