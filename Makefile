@@ -24,6 +24,7 @@ experiments: .venv/course  ## train what the chapters quote into notebooks/exper
 	$(BIN)/python notebooks/experiments.py
 
 set-repo: .venv/course  ## make set-repo OWNER=name: the repository's address in badges and first cells
+	$(if $(OWNER),,$(error say whose it is: make set-repo OWNER=name))
 	$(BIN)/python notebooks/refresh.py $(OWNER)
 
 clean:

@@ -5,10 +5,12 @@ usage: python notebooks/refresh.py            taught cells and badges as they sh
 
 A code cell that begins `# from vae_helpers.py: NAMES` holds the helper's source of those names.
 The address stands once, in pyproject.toml; badges and first cells of all notebooks and of
-README.md repeat it. Outputs are left as they are.
+README.md repeat it. README's table of results is made from experiments.json and the outputs
+stored in the notebooks. Those outputs are left as they are.
 """
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -54,16 +56,42 @@ def refreshed(source, address):
     return ADDRESS.sub(lambda match: match[1] + owner_and_name, source)
 
 
+def stored_result(notebooks, name):
+    """A result and its band as a stored notebook shows them, ("239.1", "237.7 to 239.6"), or None."""
+    outputs = [output for notebook in notebooks for cell in notebook.cells for output in cell.get("outputs", [])]
+    said = "\n".join(output.get("text", "") for output in outputs)
+    found = re.search(rf"^{re.escape(name)} +(\S+) +expected (\S+ to \S+) ", said, flags=re.M)
+    return found and found.groups()
+
+
+def results_table(notebooks):
+    """README's table: each expected result, the one stored in the notebooks, and its band."""
+    stored = json.loads((ROOT / "notebooks" / "experiments.json").read_text(encoding="utf-8"))
+    lines = ["| result | ours | expected |", "|---|---|---|"]
+    for name in stored["bands"]:
+        ours, band = stored_result(notebooks, name) or ("not run", "")
+        lines.append(f"| {name} | {ours} | {band} |")
+    return "\n".join(lines)
+
+
+def refreshed_readme(text, notebooks, address):
+    """README as it should be."""
+    table = f"<!-- results -->\n{results_table(notebooks)}\n<!-- end of results -->"
+    text = re.sub(r"<!-- results -->.*<!-- end of results -->", lambda _: table, text, flags=re.S)
+    return refreshed(text, address)
+
+
 def main(owner=None):
     settings = ROOT / "pyproject.toml"
     if owner:
-        if not re.fullmatch(r"[A-Za-z0-9-]+", owner):
+        if not re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*", owner):
             sys.exit(f"'{owner}' is not the name of a GitHub user or organisation.")
         text = settings.read_text(encoding="utf-8")
         settings.write_text(ADDRESS.sub(lambda match: f"{match[1]}{owner}/vae-vs-autoencoder", text), encoding="utf-8")
-    address = repository()
+    address, notebooks = repository(), []
     for path in chapters():
         notebook = nbformat.read(path, as_version=4)
+        notebooks.append(notebook)
         before = [cell.source for cell in notebook.cells]
         for cell in notebook.cells:
             cell.source = refreshed(cell.source, address)
@@ -72,7 +100,7 @@ def main(owner=None):
             print(f"refreshed: {path.relative_to(ROOT)}")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    readme.write_text(refreshed(text, address), encoding="utf-8")
+    readme.write_text(refreshed_readme(text, notebooks, address), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 import jinja2
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
 NOTEBOOKS = Path(__file__).resolve().parent
@@ -86,7 +86,7 @@ def execute(path, progress):
         client.execute()
     except CellExecutionError as error:
         return notebook, f"{path.name}, {_failed_cell(client)}: {error.ename}: {error.evalue}"
-    except (CellTimeoutError, DeadKernelError) as error:
+    except Exception as error:  # a time-out, a kernel that died or was interrupted
         return notebook, f"{path.name}, {_failed_cell(client)}: {type(error).__name__}: {error}"
     progress(f"{path.stem}  done in {time.perf_counter() - start:.0f} s", end=True)
     return notebook, None
@@ -147,13 +147,15 @@ pre {{ overflow-x: auto; font-size: .9rem; line-height: 1.4 }}</style></head>
 
 def find_data():
     """Whether the full data can be had, installing Debian's package if that is possible and needed."""
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        kind, _ = vh.find_files()
-    print(said.getvalue(), end="")
+    if os.environ.get("FASHION_MNIST_DIR"):  # the notebooks run in another folder
+        os.environ["FASHION_MNIST_DIR"] = str(Path(os.environ["FASHION_MNIST_DIR"]).expanduser().resolve())
+    kind, _ = vh.find_files()
     if kind == "sample" and not vh.quick() and not os.environ.get("FASHION_MNIST_DIR") and _may_install():
         print("Installing the system package dataset-fashion-mnist with apt-get, to have the full data.", flush=True)
         for command in (["update"], ["install", "-y", "--no-install-recommends", "dataset-fashion-mnist"]):
-            subprocess.run(["apt-get", "-qq", *command], stdout=subprocess.DEVNULL)
+            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(["apt-get", "-qq", *command], stdout=subprocess.DEVNULL, env=environment, timeout=300)
         kind, _ = vh.find_files()
     return kind == "full"
 
@@ -175,10 +177,10 @@ def overview():
     z, z_18 = (rng.normal(size=(10, d)).astype("float32") for d in (10, 18))
     rows = {
         "original": x,
-        "autoencoder": autoencoder.predict(x, verbose=0),
-        "VAE": decoder.predict(encoder.predict(x, verbose=0)[0], verbose=0),
-        "new: autoencoder": vh.split_autoencoder(autoencoder)[1].predict(z_18, verbose=0),
-        "new: VAE": decoder.predict(z, verbose=0),
+        "autoencoder": autoencoder(x),
+        "VAE": decoder(encoder(x)[0]),
+        "new: autoencoder": vh.split_autoencoder(autoencoder)[1](z_18),
+        "new: VAE": decoder(z),
     }
     figure = vh.image_grid(list(rows.values()), list(rows))
     (NOTEBOOKS / "pictures").mkdir(exist_ok=True)
@@ -187,12 +189,11 @@ def overview():
 
 def store(notebooks):
     """Make this run's notebooks and models the stored ones."""
+    vh.save(vh.REFERENCE, **{name: vh.load(vh.BUILD / "models" / f"{name}.keras") for name in vh.MODELS})
     for path, notebook in notebooks.items():
         write(notebook, path)
-    vh.REFERENCE.mkdir(exist_ok=True)
-    for name in vh.MODELS:
-        shutil.copyfile(vh.BUILD / "models" / f"{name}.keras", vh.REFERENCE / f"{name}.keras")
     overview()
+    refresh.main()  # README's table shows these results
     print("Stored: notebooks/*.ipynb, notebooks/models, notebooks/pictures")
 
 
@@ -203,13 +204,19 @@ def main():
     parser.add_argument("notebooks", nargs="*", type=Path)
     options = parser.parse_args()
     paths = options.notebooks or sorted(NOTEBOOKS.glob("0[1-4]_*.ipynb"))
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        sys.exit(f"There is no notebook {', '.join(missing)}.")
+    if options.store and options.notebooks:
+        sys.exit("--store stores all chapters together: leave the names out.")
 
     complete = find_data() and not vh.quick()
     if options.store and not complete:
         sys.exit("--store needs a full run: the full data, and no VAE_COURSE_QUICK.")
     vh.BUILD.mkdir(exist_ok=True)
     results_path = vh.BUILD / "results.json"
-    results_path.unlink(missing_ok=True)
+    if not options.notebooks:
+        results_path.unlink(missing_ok=True)
     progress, done, titles = Progress(), {}, {}
     for path in paths:
         notebook, failure = execute(path, progress)
@@ -227,11 +234,16 @@ def main():
     if not complete:
         print("\nThis was not the full run, so nothing is compared.")
     print(f"\nRead on: {vh.BUILD / 'index.html'}")
-    if options.store:
-        store(done)
     if options.check and any(line.endswith(("OUTSIDE", "not compared")) for line in lines):
         sys.exit("Some results are missing or outside their bands: see the table above.")
+    if options.store:
+        store(done)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"\n{error}")
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted.")

@@ -22,6 +22,7 @@ def nothing_set(monkeypatch, tmp_path):
     for name in ("FASHION_MNIST_DIR", "VAE_COURSE_QUICK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(vh, "DEBIAN", tmp_path / "no-such-package")
     monkeypatch.setattr(vh, "DOWNLOAD", "http://127.0.0.1:9/")  # the discard port: refused at once
 

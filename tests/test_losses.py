@@ -149,6 +149,13 @@ def test_pca_reconstruction_matches_a_plain_svd(images):
     assert np.allclose(vh.pca_reconstruct(images, images, 7), mean + (u[:, :7] * s[:7]) @ vt[:7], atol=1e-4)
 
 
+def test_distance_to_nearest_matches_a_plain_loop():
+    rng = np.random.default_rng(0)
+    codes, others = rng.normal(size=(5, 3)), rng.normal(size=(7, 3))
+    plain = [min(np.linalg.norm(code - other) for other in others) for code in codes]
+    assert np.allclose(vh.distance_to_nearest(codes, others), plain)
+
+
 def test_active_dimensions_counts_those_above_the_threshold():
     assert vh.active_dimensions(np.array([[0.0, 0.02, 3.0], [0.0, 0.0, 1.0]])) == 1
     assert vh.active_dimensions(np.array([[0.0, 0.03, 3.0]])) == 2

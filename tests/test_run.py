@@ -27,7 +27,7 @@ def test_results_are_compared_and_kept(build, capsys):
     vh.expect("error", 0.0123, COMPLETE)
     vh.expect("units", 7, COMPLETE)
     said = capsys.readouterr().out.splitlines()
-    assert "0.0123   expected 0.0100 to 0.0200   ok" in said[0]
+    assert "0.01230   expected 0.01000 to 0.02000   ok" in said[0]
     assert "7   expected 2 to 6   OUTSIDE" in said[1]
     kept = json.loads((build / "results.json").read_text())
     assert kept["error"] == {"value": 0.0123, "low": 0.01, "high": 0.02, "ok": True} and not kept["units"]["ok"]
@@ -41,7 +41,7 @@ def test_nan_is_outside(build, capsys):
 def test_short_runs_are_not_compared(build, capsys):
     vh.expect("error", 5.0, COMPLETE._replace(complete=False))
     said = capsys.readouterr().out
-    assert "expected 0.0100 to 0.0200" in said and "not compared" in said and "OUTSIDE" not in said
+    assert "expected 0.01000 to 0.02000" in said and "not compared" in said and "OUTSIDE" not in said
     assert not build.exists()
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -99,6 +100,20 @@ def test_missing_and_truncated_models_are_named(tmp_path, vae):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match="vae_decoder.keras is not a whole Keras model"):
         vh.load(path)
+
+
+def test_file_of_a_newer_keras_is_read_by_its_weights(images, tmp_path, vae):
+    vh.save(tmp_path, vae_encoder=vae.encoder)
+    path = tmp_path / "vae_encoder.keras"
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["config.json"] = parts["config.json"].replace(b'"use_bias"', b'"an_option_of_tomorrow": 1, "use_bias"')
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(Exception, match="an_option_of_tomorrow"):
+        keras.saving.load_model(path)
+    assert np.allclose(vh.load(path)(images)[0], vae.encoder(images)[0])
 
 
 def test_reference_models_are_whole_and_small():
