@@ -59,6 +59,17 @@ def test_kl_is_zero_only_at_the_prior():
     assert np.all(np.asarray(vh.kl_to_prior(rng.normal(size=1000), rng.normal(size=1000))) > 0)
 
 
+def test_loss_is_summed_over_pixels_and_over_dimensions(images):
+    model = vh.VAE(vh.build_encoder(), vh.build_decoder(), kl_weight=3.0)
+    x_hat = np.asarray(model(images), "float64")
+    mean, log_var = (np.asarray(output, "float64") for output in model.encoder(images))
+    bce = -(images * np.log(x_hat) + (1 - images) * np.log(1 - x_hat)).sum(axis=1)  # (60,) over 784 pixels
+    kl = 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).sum(axis=1)  # (60,) over 10 dimensions
+    loss = float(model.compute_loss(images, images, x_hat.astype("float32")))
+    assert loss == pytest.approx((bce + 3 * kl).mean(), rel=1e-5)
+    assert float(model.kl_tracker.result()) == pytest.approx(kl.mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("kl_weight", [1.0, 2.5])
 def test_history_adds_up_in_every_row(images, kl_weight):
     model = vh.VAE(vh.build_encoder(), vh.build_decoder(), kl_weight=kl_weight)
