@@ -17,7 +17,6 @@ lab: .venv/course  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
 notebooks: .venv/tests  ## refresh stored outputs, reference models and README's picture from a full run
-	$(BIN)/python notebooks/refresh.py
 	$(BIN)/python notebooks/run.py --store --check
 
 experiments: .venv/course  ## train what the chapters quote into notebooks/experiments.json

@@ -78,8 +78,9 @@ class Client(NotebookClient):
 def execute(path, progress):
     """The executed notebook and, if it failed, one sentence that says where and why."""
     notebook = nbformat.read(path, as_version=4)
+    address = refresh.repository()
     for cell in notebook.cells:  # shown and run is what vae_helpers.py holds now
-        cell.source = refresh.refreshed(cell.source, refresh.repository())
+        cell.source = refresh.refreshed(cell.source, address)
     client = Client(notebook, path.stem, progress)
     start = time.perf_counter()
     try:

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,8 +16,6 @@ import vae_helpers as vh
 def images():
     """Sixty real test images (60, 784) of the embedded sample."""
     _, files = vh._read_folder(vh.SAMPLE)
-    import numpy as np
-
     raw = files["t10k-images-idx3-ubyte.gz"]
     return np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 784)[:60].astype("float32") / 255
 
