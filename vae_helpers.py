@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import os
+import random
 import socket
 import threading
 import time
@@ -264,7 +265,7 @@ def split_autoencoder(autoencoder):
     )
 
 
-def build_encoder(latent_dim=10):
+def build_encoder(latent_dim=10, activation="relu"):
     """VAE encoder 784 - 512 - 256 - 128 - two linear heads of `latent_dim` units.
 
     Input (batch, 784) in [0, 1]; outputs `z_mean` and `z_log_var`, both (batch, latent_dim).
@@ -272,13 +273,13 @@ def build_encoder(latent_dim=10):
     image = keras.Input((784,), name="image")
     x = image
     for units in (512, 256, 128):
-        x = layers.Dense(units, activation="relu")(x)
+        x = layers.Dense(units, activation=activation)(x)
     z_mean = layers.Dense(latent_dim, name="z_mean")(x)
     z_log_var = layers.Dense(latent_dim, name="z_log_var")(x)
     return keras.Model(image, [z_mean, z_log_var], name="vae_encoder")
 
 
-def build_decoder(latent_dim=10):
+def build_decoder(latent_dim=10, activation="relu"):
     """VAE decoder `latent_dim` - 128 - 256 - 512 - 784 (sigmoid).
 
     Input z (batch, latent_dim); output (batch, 784), the probability of "on" for each pixel.
@@ -286,7 +287,7 @@ def build_decoder(latent_dim=10):
     z = keras.Input((latent_dim,), name="z")
     x = z
     for units in (128, 256, 512):
-        x = layers.Dense(units, activation="relu")(x)
+        x = layers.Dense(units, activation=activation)(x)
     reconstruction = layers.Dense(784, activation="sigmoid", name="reconstruction")(x)
     return keras.Model(z, reconstruction, name="vae_decoder")
 
@@ -303,6 +304,7 @@ class Sampling(layers.Layer):
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True  # there are no weights to make
 
     def call(self, inputs):
         z_mean, z_log_var = inputs
@@ -375,6 +377,128 @@ MODELS = {"autoencoder": build_autoencoder, "vae_encoder": build_encoder, "vae_d
 
 
 # ---------------------------------------------------------------- training
+
+
+def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callbacks=(), verbose=1, **others):
+    """`model.fit`, with each epoch and its validation in one XLA program: the same steps, sooner.
+
+    Calls the model's own `train_step` and `test_step` on the batches that `model.fit` would
+    make, the smaller last one included. Callbacks act where epochs begin and end. The order of
+    an epoch follows from Python's seed and the epoch's number, its noise from the model's seed
+    and that number, so that a resumed run goes on like an undisturbed one. What does not go
+    into one XLA program is handed over to `model.fit`, and said: a distribution strategy, another
+    backend, data that is not an array, callbacks for every batch, and any further argument
+    of `model.fit` but `shuffle` and `initial_epoch`.
+
+    Args:
+        x, y: arrays (n, ...), as `model.fit` takes them; `validation_data` is a pair of them.
+        verbose: 0 leaves out the line with the epoch, its losses and the time left.
+
+    Returns:
+        `keras.callbacks.History`.
+
+    Raises:
+        ValueError: the model is not compiled.
+    """
+    if not model.compiled:
+        raise ValueError("Compile the model first: model.compile(optimizer='adam', ...).")
+    arguments = dict(epochs=epochs, batch_size=batch_size, validation_data=validation_data, verbose=0, **others)
+    arguments["callbacks"] = callbacks = [*(callbacks or []), *([progress()] if verbose else [])]
+    reason = _reason_for_keras(model, [x, y, *(validation_data or [])], callbacks, others)
+    if reason:
+        print(f"Training with Keras' own fit: {reason}.")
+        return model.fit(x, y, **arguments)
+    import tensorflow as tf
+
+    if not model.built:
+        model(keras.Input(x.shape[1:]))  # makes the weights, and draws no noise
+    model.optimizer.build(model.trainable_variables)
+    train, arrays, steps = _all_batches(model, model.train_step, x, y, batch_size)
+    test, test_arrays, test_steps = None, [], 0
+    if validation_data:
+        test, test_arrays, test_steps = _all_batches(model, model.test_step, *validation_data, batch_size)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def run_epoch(order, arrays, test_arrays):
+        logs = train(order, arrays)
+        found = test(tf.range(test_arrays[0].shape[0]), test_arrays) if test else {}
+        return {**logs, **{f"val_{name}": value for name, value in found.items()}}
+
+    seed = random.randrange(2**31)
+    noise = [(variable, np.array(variable)) for variable in model.variables if variable.name == "seed_generator_state"]
+    calls = keras.callbacks.CallbackList(
+        callbacks, add_history=True, model=model, epochs=epochs, steps=steps, verbose=0
+    )
+    model.stop_training, logs = False, None
+    calls.on_train_begin()
+    for epoch in range(model._initial_epoch or others.get("initial_epoch", 0), epochs):  # BackupAndRestore sets it
+        calls.on_epoch_begin(epoch)
+        generator = np.random.default_rng((seed, epoch))
+        order = generator.permutation(len(x)) if others.get("shuffle", True) else np.arange(len(x))
+        for variable, (key, count) in noise:
+            variable.assign([key, count + epoch * (steps + test_steps)])  # one draw a step, as Keras counts
+        try:
+            results = run_epoch(tf.constant(order, "int32"), arrays, test_arrays)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            if logs is not None:
+                raise
+            print(f"Training with Keras' own fit: XLA cannot compile this model ({error.message[:99]}...).")
+            return model.fit(x, y, **arguments)
+        logs = {name: float(value) for name, value in results.items()}
+        calls.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    calls.on_train_end(logs)
+    return model.history
+
+
+def _reason_for_keras(model, arrays, callbacks, others):
+    """Why `fit` has to hand over to `model.fit`, or None."""
+    if keras.backend.backend() != "tensorflow":
+        return "it runs on other backends too"
+    import tensorflow as tf
+
+    hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+    for callback in callbacks:
+        # Keras' own callbacks have these methods for the option save_freq; LambdaCallback keeps them in vars.
+        kept = vars(callback if type(callback).__module__.startswith("keras.") else type(callback))
+        if getattr(callback, "save_freq", "epoch") != "epoch" or any(hook in kept for hook in hooks):
+            return f"{type(callback).__name__} acts on every batch"
+    if tf.distribute.has_strategy() or type(model.distribute_strategy) is not type(tf.distribute.get_strategy()):
+        return "it shares the work between devices"
+    if model.run_eagerly or set(others) - {"shuffle", "initial_epoch"}:
+        return f"it knows {', '.join(sorted(others)) or 'run_eagerly'}"
+    if any(not isinstance(array, (np.ndarray, tf.Tensor, type(None))) for array in arrays) or len(arrays) > 4:
+        return "it takes more than arrays x, y"
+
+
+def _all_batches(model, step, x, y, size):
+    """A function for `tf.function` that calls `step` on all batches in a given order, its arrays, and their number."""
+    import tensorflow as tf
+
+    number, size = len(x), min(size, len(x))
+    last = number % size or size  # done outside the loop, because XLA wants to know its size
+    arrays = [x] if y is None or y is x else [x, y]  # what is the same is gathered once
+    tensors = [tf.constant(a, keras.config.floatx() if np.asarray(a).dtype.kind == "f" else None) for a in arrays]
+
+    def run(order, tensors):
+        def batch(start, count):
+            rows = tf.slice(order, [start], [count])
+            parts = [tf.gather(tensor, rows) for tensor in tensors]
+            return step((*parts, *parts) if y is x else tuple(parts))
+
+        def one_more(start):
+            batch(start, size)
+            return start + size
+
+        model.reset_metrics()
+        tf.while_loop(lambda start: start < number - last, one_more, [0])
+        logs = batch(number - last, last)
+        results = model.get_metrics_result()
+        return results if results.keys() == logs.keys() else logs  # as Keras does
+
+    return run, tensors, -(-number // size)
 
 
 def progress():
@@ -534,7 +658,7 @@ def expect(name, value, data):
     """
     low, high = json.loads(EXPERIMENTS.read_text(encoding="utf-8"))["bands"][name]
     shown, low_shown, high_shown = (short(number) for number in (value, low, high))
-    line = f"{name:<34}{shown:>9}   expected {low_shown} to {high_shown}"
+    line = f"{name:<42}{shown:>9}   expected {low_shown} to {high_shown}"
     if not data.complete:
         print(f"{line}   not compared")
         return
@@ -607,32 +731,4 @@ def image_grid(rows, row_labels=None, column_labels=None, size=0.85):
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
     for axis, label in zip(axes[0], column_labels or ()):
         axis.set_title(label, fontsize=9)
-    return figure
-
-
-def draw_network(widths, names, title, split=None):
-    """Diagram of a network: a bar for each layer, taller for more units.
-
-    `widths` and `names` are lists, one entry a layer. `split` is the index of a layer
-    that stands for two parallel heads (mean and log-variance), drawn one above the other.
-    """
-    figure, axis = plt.subplots(figsize=(9, 2.9))
-    heights = np.sqrt(widths) / np.sqrt(max(widths))
-    tops = []
-    for i, (width, name, height) in enumerate(zip(widths, names, heights)):
-        colour = "C1" if width == min(widths) else "C0"
-        centres = (0.2, -0.2) if i == split else (0.0,)
-        for label, centre in zip(name.split("|"), centres):
-            axis.bar(i, height, 0.34, bottom=centre - height / 2, color=colour)
-            axis.text(i, centre + height / 2 + 0.03, label, ha="center", va="bottom", fontsize=9)
-        axis.text(i, -0.62, width, ha="center", va="top", fontsize=9)
-        tops.append([(centre + height / 2, centre - height / 2) for centre in centres])
-    for i in range(len(widths) - 1):
-        for top_left, bottom_left in tops[i]:
-            for top, bottom in tops[i + 1]:
-                axis.fill([i + 0.17, i + 0.83, i + 0.83, i + 0.17], [top_left, top, bottom, bottom_left],
-                          color="0.6", alpha=0.25, linewidth=0)  # fmt: skip
-    axis.text(-0.75, -0.62, "units", ha="right", va="top", fontsize=9)
-    axis.set(xlim=(-1.2, len(widths) - 0.4), ylim=(-0.75, 0.68), title=title)
-    axis.axis("off")
     return figure
