@@ -3,10 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lab notebooks experiments set-repo clean
+.PHONY: run run-all test lab notebooks experiments bench set-repo clean
 
 run: .venv/course  ## set up, find the data, run chapters 01 to 04 in full into build/
 	$(BIN)/python notebooks/run.py $(ARGS)
+
+run-all: .venv/course  ## the same with chapter 05: about fifteen minutes more
+	$(BIN)/python notebooks/run.py --all $(ARGS)
 
 test: .venv/tests  ## set up, lint, unit tests, notebooks in quick mode
 	$(BIN)/ruff check .
@@ -17,10 +20,18 @@ lab: .venv/course  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
 notebooks: .venv/tests  ## refresh stored outputs, reference models and README's picture from a full run
-	$(BIN)/python notebooks/run.py --store --check
+	$(BIN)/python notebooks/run.py --all --store --check
 
 experiments: .venv/course  ## train what the chapters quote into notebooks/experiments.json
 	$(BIN)/python notebooks/experiments.py
+
+bench: .venv/course  ## time fit beside Keras, PyTorch, JAX and the matrix products alone; on an idle machine
+	test -x build/peers/bin/python || $(PYTHON) -m venv build/peers
+	-build/peers/bin/python -m pip install --quiet jax optax
+	-build/peers/bin/python -m pip install --quiet numpy torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
+	$(BIN)/python tests/bench_fit.py $(ARGS)
+	$(BIN)/python tests/bench_fit.py --startup $(ARGS)
+	$(BIN)/python tests/bench_fit.py --growth $(ARGS)
 
 set-repo: .venv/course  ## make set-repo OWNER=name: the repository's address in badges and first cells
 	$(if $(OWNER),,$(error say whose it is: make set-repo OWNER=name))
