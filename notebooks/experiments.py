@@ -1,15 +1,20 @@
-"""Train what the chapters only quote, and write experiments.json.
+"""Train what the chapters only quote, measure it, and write experiments.json.
 
-usage: python notebooks/experiments.py          (about an hour on 2 cores; goes on where it stopped)
+usage: python notebooks/experiments.py          (about an hour and a half on 2 cores; goes on where it stopped)
+       python notebooks/experiments.py --again   (train one committed run anew and compare; another each week)
+       python notebooks/experiments.py --again NAME SEED
 
-- Eleven seeds of both models exactly as chapters 02 and 03 train them. The bands that `expect`
+- Several seeds of both models exactly as chapters 02 and 03 train them. The bands that `expect`
   compares with are the mean +- 4 standard deviations over these.
-- The readings of "scaled by 784" in chapter 03, one run each.
+- The readings of "scaled by 784" in chapter 03, and the beta curve of chapter 05, one run each.
+- For chapter 05, three seeds each: the VAE's network without noise, without KL and without both;
+  and what makes the VAE better, step by step.
 
-Every finished run is kept in build/experiments/, so that a second call trains only what is
+Trained weights and curves are kept in build/experiments/, so that a second call trains only what is
 missing. Delete that folder to train everything anew.
 """
 
+import argparse
 import datetime
 import json
 import math
@@ -27,33 +32,10 @@ import vae_helpers as vh  # isort: skip (before Keras, because it settles on whi
 import keras
 import numpy as np
 
-SEEDS = range(1, 12)
-EPOCHS = 50
+from notebooks import scores
+
+AE_SEEDS, SEEDS, FEW_SEEDS, TWO_SEEDS = (range(1, 1 + n) for n in (8, 6, 3, 2))
 RUNS = vh.BUILD / "experiments"
-
-
-def fit(model, data, **compile_options):
-    """Compile and train as the chapters do."""
-    model.compile(optimizer="adam", loss="mse", jit_compile=True, steps_per_execution=50, **compile_options)
-    history = model.fit(
-        data.x_train, data.x_train, batch_size=128, epochs=EPOCHS,
-        validation_data=(data.x_val, data.x_val), callbacks=[vh.progress()], verbose=0,
-    )  # fmt: skip
-    print()
-    return {name: [float(f"{value:.6g}") for value in values] for name, values in history.history.items()}
-
-
-def autoencoder(data):
-    """Chapter 02's model: its curves and results."""
-    model = vh.build_autoencoder()
-    curves = fit(model, data)
-    encoder, _ = vh.split_autoencoder(model)
-    codes = encoder.predict(data.x_train, batch_size=500, verbose=0)
-    return curves, {
-        "autoencoder, validation MSE": curves["val_loss"][-1],
-        "autoencoder, test MSE": vh.mse(data.x_test, model.predict(data.x_test, batch_size=500, verbose=0)),
-        "autoencoder, unused code units": int((codes.max(axis=0) == 0).sum()),
-    }
 
 
 class Divided(vh.VAE):
@@ -63,29 +45,154 @@ class Divided(vh.VAE):
         return super().compute_loss(*args, **kwargs) / 784
 
 
-def vae(data, kl_weight=1.0, kind=vh.VAE):
-    """Chapter 03's model: its curves and results."""
-    model = kind(vh.build_encoder(), vh.build_decoder(), kl_weight=kl_weight)
-    curves = fit(model, data, metrics=["mse"])
-    test = model.evaluate(data.x_test, data.x_test, batch_size=500, verbose=0, return_dict=True)
-    z_mean, z_log_var = model.encoder.predict(data.x_val, batch_size=500, verbose=0)
-    kl = np.asarray(vh.kl_to_prior(z_mean, z_log_var))
-    test_mean = model.encoder.predict(data.x_test, batch_size=500, verbose=0)[0]
-    reconstruction = model.decoder.predict(test_mean, batch_size=500, verbose=0)
-    return curves, {
-        "VAE, validation -ELBO (nats)": curves["val_reconstruction"][-1] + curves["val_kl"][-1],
-        "VAE, active latent dimensions": vh.active_dimensions(kl),
-        "VAE, test -ELBO (nats)": test["reconstruction"] + test["kl"],
-        "VAE, test reconstruction (nats)": test["reconstruction"],
-        "VAE, test KL (nats)": test["kl"],
-        "VAE, test MSE from z_mean": vh.mse(data.x_test, reconstruction),
-    }
+def autoencoder():
+    """Chapter 02's model, compiled, and no callbacks."""
+    model = vh.build_autoencoder()
+    model.compile(optimizer="adam", loss="mse")
+    return model, []
+
+
+# What is trained: the name of a run, its seeds, and the function that builds its model.
+vae = scores.build_vae
+PLAN = {
+    "autoencoder": (AE_SEEDS, autoencoder),
+    "vae": (SEEDS, vae),
+    "no noise, no KL": (FEW_SEEDS, lambda: vae(scores.Noiseless, 0.0)),
+    "noise, no KL": (TWO_SEEDS, lambda: vae(kl_weight=0.0)),
+    "KL, no noise": (TWO_SEEDS, lambda: vae(scores.Noiseless)),
+    "warm-up": (FEW_SEEDS, lambda: vae(warm_up_epochs=20)),
+    "warm-up, cosine, GELU": ((4, 5), lambda: vae(warm_up_epochs=20, cosine=True, activation="gelu")),
+    **{f"beta {w:g}": ([1], lambda w=w: vae(kl_weight=w)) for w in (0.1, 0.5, 2.0, 4.0, 78.4, 784.0)},
+    "vae, loss divided by 784": ([1], lambda: vae(Divided)),
+}
+
+
+def train(name, seed, data):
+    """A trained model and its curves; KL for each latent dimension among them, on validation images."""
+    keras.utils.set_random_seed(seed)
+    model, callbacks = PLAN[name][1]()
+    kl = []
+    if isinstance(model, vh.VAE):
+
+        def measure(epoch, logs):
+            kl.append(np.mean(vh.kl_to_prior(*model.encoder(data.x_val)), axis=0))
+
+        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=measure))
+    history = vh.fit(
+        model,
+        data.x_train,
+        data.x_train,
+        epochs=scores.EPOCHS,
+        validation_data=(data.x_val, data.x_val),
+        callbacks=callbacks,
+    ).history
+    print()
+    curves = {key: [float(f"{value:.6g}") for value in values] for key, values in history.items()}
+    if kl:
+        curves["kl_per_dimension"] = [[float(f"{value:.3g}") for value in row] for row in kl]
+    return model, curves
+
+
+def trained(name, seed, data):
+    """`train`, or what is left of it from an earlier call."""
+    path = RUNS / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}"
+    weights, curves_path = path.with_name(f"{path.name}.weights.h5"), path.with_name(f"{path.name}.json")
+    if curves_path.is_file():
+        return scores.with_weights(PLAN[name][1]()[0], weights), json.loads(curves_path.read_text())
+    print(f"{name}, seed {seed}", flush=True)
+    start = time.perf_counter()
+    model, curves = train(name, seed, data)
+    record = {"seconds": round(time.perf_counter() - start), **curves}
+    model.save_weights(weights)
+    write(curves_path, json.dumps(record))
+    return model, record
+
+
+def measure(model, data, classifier, densities):
+    """The results of one trained model, by the names that the chapters and their bands use.
+
+    Samples are scored for codes from N(0, I) and, if asked, from `densities` fitted to the training codes.
+    """
+    keras.utils.set_random_seed(0)
+    real, _ = scores.look(classifier, data.x_test)
+    results = {}
+    if isinstance(model, vh.VAE):
+        test = model.evaluate(data.x_test, data.x_test, batch_size=500, verbose=0, return_dict=True)
+        val_mean, val_log_var = scores.in_parts(model.encoder, data.x_val)
+        test_mean, _ = scores.in_parts(model.encoder, data.x_test)
+        mean, log_var = scores.in_parts(model.encoder, data.x_train)
+        codes = mean if isinstance(model, scores.Noiseless) else np.asarray(model.sampling([mean, log_var]))
+        decoder, restored = model.decoder, scores.in_parts(model.decoder, test_mean)
+        kl = np.asarray(vh.kl_to_prior(val_mean, val_log_var))
+        results |= {
+            "test reconstruction (nats)": test["reconstruction"],
+            "test KL (nats)": test["kl"],
+            "test -ELBO (nats)": test["reconstruction"] + test["kl"],
+            "active latent dimensions": vh.active_dimensions(kl),
+            "active by the variance of the means": int((val_mean.var(axis=0) > 0.01).sum()),
+            "spread of the means": float(np.sqrt(val_mean.var(axis=0).mean())),
+            "typical sigma": float(np.exp(0.5 * val_log_var).mean()),
+            "test MSE from z_mean": vh.mse(data.x_test, restored),
+        }
+    else:
+        encoder, decoder = vh.split_autoencoder(model)
+        codes = scores.in_parts(encoder, data.x_train)
+        restored = scores.in_parts(model, data.x_test)
+        results |= {"test MSE": vh.mse(data.x_test, restored), "unused code units": int((codes.max(axis=0) == 0).sum())}
+    frechet = {"test images, restored": restored}
+    for source, drawn in scores.draws(codes, fitted=scores.FITTED if densities else {}).items():
+        frechet[source] = scores.in_parts(decoder, drawn)
+    for source, images in frechet.items():
+        features, classes = scores.look(classifier, images)
+        results[f"squared Frechet, {source}"] = scores.squared_frechet(features, real)
+        if source == "N(0, I)":
+            results["classes of samples"] = np.bincount(classes.argmax(axis=1), minlength=10).tolist()
+    return {key: value if isinstance(value, (int, list)) else float(f"{value:.6g}") for key, value in results.items()}
+
+
+def measured(name, seed, data, classifier):
+    """`measure` of a run, and its curves, as one record; kept like the weights."""
+    path = RUNS / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}.record.json"
+    if not path.is_file():
+        model, curves = trained(name, seed, data)
+        results = {}
+        if "val_kl" in curves:
+            results["validation -ELBO (nats)"] = curves["val_reconstruction"][-1] + curves["val_kl"][-1]
+        else:
+            results["validation MSE"] = curves["val_loss"][-1]
+        results |= measure(model, data, classifier, densities=name in SCORED)
+        seconds = curves.pop("seconds")
+        if name not in ("vae", "warm-up"):  # chapter 05 draws these two
+            curves.pop("kl_per_dimension", None)
+        write(path, json.dumps({"name": name, "seed": seed, "seconds": seconds, "results": results, "curves": curves}))
+        keras.backend.clear_session()
+    return json.loads(path.read_text())
+
+
+def write(path, text):
+    """Write a file whole or not at all."""
+    path.with_suffix(".tmp").write_text(text, encoding="utf-8")
+    path.with_suffix(".tmp").replace(path)
+
+
+def classifier_of(data):
+    """The classifier of chapter 05: trained here once, and stored with the reference models."""
+    if not scores.CLASSIFIER.is_file():
+        keras.utils.set_random_seed(vh.SEED)
+        classifier = scores.build_classifier()
+        # 15 epochs: accuracy on validation images no longer rises.
+        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, 15 * 430))
+        classifier.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        validation = (data.x_val, data.y_val)
+        vh.fit(classifier, data.x_train, data.y_train, epochs=15, validation_data=validation)
+        vh.save(vh.REFERENCE, classifier=classifier)
+    return vh.load(scores.CLASSIFIER)
 
 
 def baselines(data):
     """Chapter 01's numbers, which no seed changes."""
     mean_image = np.broadcast_to(data.x_train.mean(axis=0), data.x_test.shape)
-    return {}, {
+    return {
         "pixel entropy, test (nats)": vh.pixel_entropy(data.x_test),
         "mean image, test MSE": vh.mse(data.x_test, mean_image),
         "PCA-10, test MSE": vh.mse(data.x_test, vh.pca_reconstruct(data.x_train, data.x_test, 10)),
@@ -93,33 +200,16 @@ def baselines(data):
     }
 
 
-def plan():
-    """Every run: (name, seed, function)."""
-    yield "baselines", 0, baselines
-    for seed in SEEDS:
-        yield "autoencoder", seed, autoencoder
-        yield "vae", seed, vae
-    for kl_weight in (0.1, 78.4, 784.0):
-        yield f"vae, kl_weight {kl_weight:g}", 1, lambda data, w=kl_weight: vae(data, w)
-    yield "vae, loss divided by 784", 1, lambda data: vae(data, kind=Divided)
+# Runs of which chapter 05 quotes samples from densities fitted to the codes too.
+SCORED = {"autoencoder", "vae", "no noise, no KL", "noise, no KL", "KL, no noise", "warm-up, cosine, GELU"}
 
-
-def run(name, seed, function, data):
-    """One run, or what is left of it from an earlier call."""
-    path = RUNS / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}.json"
-    if path.is_file():
-        return json.loads(path.read_text())
-    print(f"{name}, seed {seed}", flush=True)
-    keras.utils.set_random_seed(seed)
-    start = time.perf_counter()
-    curves, results = function(data)
-    seconds = round(time.perf_counter() - start)
-    record = {"name": name, "seed": seed, "seconds": seconds, "results": results, "curves": curves}
-    path.with_suffix(".tmp").write_text(json.dumps(record))
-    path.with_suffix(".tmp").replace(path)
-    print(results, flush=True)
-    keras.backend.clear_session()
-    return record
+# Which results of which runs the chapters compare with: the name of a run, how the chapters call the model, results.
+COMPARED = {
+    "autoencoder": ("autoencoder", ["validation MSE", "test MSE", "unused code units"]),
+    "vae": ("VAE", ["validation -ELBO (nats)", "active latent dimensions", "test -ELBO (nats)",
+                    "test reconstruction (nats)", "test KL (nats)", "test MSE from z_mean",
+                    "squared Frechet, N(0, I)", "squared Frechet, mixture of 50"]),
+}  # fmt: skip
 
 
 def bands(records):
@@ -127,33 +217,54 @@ def bands(records):
 
     Counts are rounded outwards to whole numbers.
     """
-    found = {}
-    for name in ("baselines", "autoencoder", "vae"):
-        results = [record["results"] for record in records if record["name"] == name]
-        for key in results[0]:
-            values = [result[key] for result in results]
-            reach = 4 * np.std(values, ddof=1) if len(values) > 1 else 1e-3 * abs(values[0])
+    fixed = next(record["results"] for record in records if record["name"] == "baselines")
+    found = {name: [float(f"{value * (1 + reach):.6g}") for reach in (-1e-3, 1e-3)] for name, value in fixed.items()}
+    for run, (model, names) in COMPARED.items():
+        for name in names:
+            values = [record["results"][name] for record in records if record["name"] == run]
+            reach = 4 * np.std(values, ddof=1)
             low, high = max(0, np.mean(values) - reach), np.mean(values) + reach
             counts = all(isinstance(value, int) for value in values)
-            found[key] = [math.floor(low), math.ceil(high)] if counts else [float(f"{x:.6g}") for x in (low, high)]
+            found[f"{model}, {name}"] = (
+                [math.floor(low), math.ceil(high)] if counts else [float(f"{x:.6g}") for x in (low, high)]
+            )
     return found
 
 
+def again(name, seed, data):
+    """Train a committed run anew: exit with an error unless its validation loss comes out as committed."""
+    stored = json.loads(vh.EXPERIMENTS.read_text(encoding="utf-8"))["runs"]
+    last = {run["seed"]: run["curves"]["val_loss"][-1] for run in stored if run["name"] == name}
+    found = train(name, seed, data)[1]["val_loss"][-1]
+    # On the same kind of machine all digits agree; elsewhere rounding grows until it is like another seed.
+    reach = 4 * np.std(list(last.values()), ddof=1) if len(last) > 2 else 0.005 * last[seed]
+    print(f"{name}, seed {seed}: last validation loss {found} now, {last[seed]} committed, may differ by {reach:.2g}")
+    if not abs(found - last[seed]) <= reach:
+        sys.exit("That is not the same run.")
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--again", nargs="*", metavar="NAME SEED")
+    options = parser.parse_args()
     data = vh.load_data()
     if not data.complete:
         sys.exit("The experiments need the full data set, and no quick mode.")
+    if options.again is not None:
+        choices = [(name, seed) for name, (seeds, _) in PLAN.items() for seed in seeds]
+        this_week = choices[datetime.date.today().isocalendar().week % len(choices)]
+        name, seed = options.again or this_week
+        return again(name, int(seed), data)
     RUNS.mkdir(parents=True, exist_ok=True)
-    records = [run(*entry, data) for entry in plan()]
+    classifier = classifier_of(data)
+    records = [measured(name, seed, data, classifier) for name, (seeds, _) in PLAN.items() for seed in seeds]
+    records.append({"name": "baselines", "seed": 0, "results": baselines(data), "curves": {}})
     made = {"date": datetime.date.today().isoformat(), "python": platform.python_version(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores", "epochs": EPOCHS,
-            **{name: version(name) for name in ("tensorflow", "keras", "numpy")}}  # fmt: skip
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores", "epochs": scores.EPOCHS,
+            **{name: version(name) for name in ("tensorflow", "keras", "numpy", "scikit-learn")}}  # fmt: skip
     lines = ",\n  ".join(json.dumps(record) for record in records)
-    text = (f'{{\n "made": {json.dumps(made)},\n "bands": {json.dumps(bands(records), indent=1)},\n'
-            f' "runs": [\n  {lines}\n ]\n}}\n')  # fmt: skip
-    temporary = vh.EXPERIMENTS.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(vh.EXPERIMENTS)
+    found = json.dumps(bands(records), indent=1)
+    write(vh.EXPERIMENTS, f'{{\n "made": {json.dumps(made)},\n "bands": {found},\n "runs": [\n  {lines}\n ]\n}}\n')
     print(f"written: {vh.EXPERIMENTS.relative_to(vh.ROOT)}")
 
 

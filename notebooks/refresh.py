@@ -3,7 +3,7 @@
 usage: python notebooks/refresh.py            taught cells and badges as they should be
        python notebooks/refresh.py OWNER      the same, after the repository moved to that owner
 
-A code cell that begins `# from vae_helpers.py: NAMES` holds the helper's source of those names.
+A code cell that begins `# from vae_helpers.py: NAMES` (or `# from scores.py: NAMES`) holds its source of those names.
 The address stands once, in pyproject.toml; badges and first cells of all notebooks and of
 README.md repeat it. README's table of results is made from experiments.json and the outputs
 stored in the notebooks. Those outputs are left as they are.
@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-TAUGHT = "# from vae_helpers.py: "
+TAUGHT = {"# from vae_helpers.py: ": ROOT / "vae_helpers.py", "# from scores.py: ": ROOT / "notebooks" / "scores.py"}
 ADDRESS = re.compile(r"(github\.com/|research\.google\.com/github/)[\w.-]+/vae-vs-autoencoder\b")
 
 
@@ -33,9 +33,9 @@ def repository():
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"]["repository"]
 
 
-def source_of(names):
-    """The helper's source of `names` (a list), decorators included, as a taught cell shows it."""
-    text = (ROOT / "vae_helpers.py").read_text(encoding="utf-8")
+def source_of(names, mark="# from vae_helpers.py: "):
+    """The module's source of `names` (a list), decorators included, as a taught cell shows it."""
+    text = TAUGHT[mark].read_text(encoding="utf-8")
     lines = text.splitlines()
     found = {}
     for node in ast.parse(text).body:
@@ -44,14 +44,16 @@ def source_of(names):
             found[node.name] = "\n".join(lines[first - 1 : node.end_lineno])
     missing = set(names) - set(found)
     if missing:
-        raise KeyError(f"vae_helpers.py has no function or class {', '.join(sorted(missing))}.")
-    return f"{TAUGHT}{', '.join(names)}\n" + "\n\n\n".join(found[name] for name in names)
+        raise KeyError(f"{TAUGHT[mark].name} has no function or class {', '.join(sorted(missing))}.")
+    return f"{mark}{', '.join(names)}\n" + "\n\n\n".join(found[name] for name in names)
 
 
 def refreshed(source, address):
     """The source of a cell as it should be."""
-    if source.startswith(TAUGHT):
-        source = source_of([name.strip() for name in source.splitlines()[0].removeprefix(TAUGHT).split(",")])
+    for mark in TAUGHT:
+        if source.startswith(mark):
+            names = source.splitlines()[0].removeprefix(mark).split(",")
+            source = source_of([name.strip() for name in names], mark)
     owner_and_name = address.removeprefix("https://github.com/")
     return ADDRESS.sub(lambda match: match[1] + owner_and_name, source)
 

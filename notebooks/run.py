@@ -1,7 +1,8 @@
 """Run the chapters in order into build/, with progress, and render them as pages.
 
-usage: python notebooks/run.py [--check] [--store] [NOTEBOOK ...]
+usage: python notebooks/run.py [--all] [--check] [--store] [NOTEBOOK ...]
 
+  --all     chapter 05 too, which takes about fifteen minutes more
   --check   exit with an error unless every expected result is there and inside its band
   --store   also refresh the stored outputs, the reference models and README's picture
 
@@ -119,14 +120,18 @@ def render(notebook, title):
     return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
 
 
-def table(results):
-    """The lines "yours / expected" of a dictionary like build/results.json."""
-    lines = [f"{'result':<34}{'yours':>9}   expected"]
+def table(results, notebooks):
+    """The lines "yours / expected" of a dictionary like build/results.json, for what these notebooks compute."""
+    lines = [f"{'result':<42}{'yours':>9}   expected"]
+    cells = [cell for notebook in notebooks for cell in notebook.cells]
+    said = "\n".join([cell.source for cell in cells] + [o.get("text", "") for c in cells for o in c.get("outputs", [])])
     for name, (low, high) in json.loads(vh.EXPERIMENTS.read_text(encoding="utf-8"))["bands"].items():
+        if f'"{name}"' not in said and f"{name} " not in said:
+            continue
         found = results.get(name)
         yours = vh.short(found["value"]) if found else "-"
         verdict = "not compared" if not found else "ok" if found["ok"] else "OUTSIDE"
-        lines.append(f"{name:<34}{yours:>9}   {f'{vh.short(low)} to {vh.short(high)}':<20} {verdict}")
+        lines.append(f"{name:<42}{yours:>9}   {f'{vh.short(low)} to {vh.short(high)}':<20} {verdict}")
     return lines
 
 
@@ -200,16 +205,17 @@ def store(notebooks):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--store", action="store_true")
     parser.add_argument("notebooks", nargs="*", type=Path)
     options = parser.parse_args()
-    paths = options.notebooks or sorted(NOTEBOOKS.glob("0[1-4]_*.ipynb"))
+    paths = options.notebooks or sorted(NOTEBOOKS.glob("0[1-5]_*.ipynb" if options.all else "0[1-4]_*.ipynb"))
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         sys.exit(f"There is no notebook {', '.join(missing)}.")
-    if options.store and options.notebooks:
-        sys.exit("--store stores all chapters together: leave the names out.")
+    if options.store and (options.notebooks or not options.all):
+        sys.exit("--store stores all chapters together: say --all, and leave the names out.")
 
     complete = find_data() and not vh.quick()
     if options.store and not complete:
@@ -229,7 +235,7 @@ def main():
         done[path] = notebook
 
     results = json.loads(results_path.read_text(encoding="utf-8")) if results_path.is_file() else {}
-    lines = table(results)
+    lines = table(results, done.values())
     (vh.BUILD / "index.html").write_text(index(titles, lines), encoding="utf-8")
     print("\n" + "\n".join(lines))
     if not complete:

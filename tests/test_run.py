@@ -46,8 +46,12 @@ def test_short_runs_are_not_compared(build, capsys):
 
 
 def test_table_shows_what_is_missing(build):
-    lines = run.table({"error": {"value": 0.5, "ok": False}})
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell('vh.expect("error", 0.5, data)\nvh.expect("units", 3, data)')]
+    lines = run.table({"error": {"value": 0.5, "ok": False}}, [notebook])
     assert lines[1].endswith("OUTSIDE") and lines[2].endswith("not compared")
+    notebook.cells.pop()
+    assert len(run.table({}, [notebook])) == 1, "only what the notebooks compute"
 
 
 def test_failing_chapter_is_named_with_cell_and_error(build, monkeypatch, tmp_path):

@@ -1,0 +1,170 @@
+"""How chapter 05 measures: the classifier, the Frechet distance on its features, densities of codes, the tighter bound.
+
+The chapter teaches what is below, cell by cell; `experiments.py` applies it to every model it trains.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import vae_helpers as vh  # isort: skip (before Keras, because it settles on which backend Keras runs)
+
+import keras
+import numpy as np
+from keras import layers
+from scipy.special import logsumexp
+from sklearn.mixture import GaussianMixture
+
+CLASSIFIER = vh.REFERENCE / "classifier.keras"
+SEED = 1  # the first of those in experiments.json, so that a live run can be compared with a committed one
+EPOCHS = 50
+STEPS = EPOCHS * 430  # 55,000 images in batches of 128
+IMAGES = 10_000  # in every comparison: the Frechet distance depends on how many there are
+
+
+class Noiseless(vh.VAE):
+    """A VAE that decodes the mean itself. Of KL there remains a penalty on the means; nothing asks for a variance."""
+
+    def call(self, inputs):
+        z_mean, z_log_var = self.encoder(inputs)
+        self._kl = keras.ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=-1)
+        return self.decoder(z_mean)
+
+
+def warm_up(vae, epochs):
+    """A callback that raises the weight of KL evenly from 0 in the first epoch to 1 after `epochs` epochs."""
+
+    def begin(epoch, logs=None):
+        vae.kl_weight.assign(min(1.0, epoch / epochs))
+
+    return keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+
+
+def build_vae(kind=vh.VAE, kl_weight=1.0, warm_up_epochs=0, cosine=False, activation="relu", steps=STEPS):
+    """Chapter 03's model with changes, compiled, and its callbacks.
+
+    `cosine` lets the learning rate fall from 0.001 to 0 along half a cosine, over `steps` steps.
+    """
+    vae = kind(vh.build_encoder(activation=activation), vh.build_decoder(activation=activation), kl_weight)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps) if cosine else 1e-3
+    vae.compile(optimizer=keras.optimizers.Adam(rate), loss="mse", metrics=["mse"])
+    return vae, [warm_up(vae, warm_up_epochs)] if warm_up_epochs else []
+
+
+def with_weights(model, path):
+    """A compiled model with the weights, and the optimiser's state, of a .weights.h5 file."""
+    model(keras.Input((784,)))
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(path)
+    return model
+
+
+def trained_vae(data, **changes):
+    """`build_vae(**changes)`, trained on `data` with the first seed of experiments.json.
+
+    Kept in build/models after a complete run. A second call with the same changes takes the kept weights, and says so.
+    """
+    epochs = vh.epochs(EPOCHS)
+    keras.utils.set_random_seed(SEED)
+    vae, callbacks = build_vae(**changes, steps=epochs * -(-len(data.x_train) // 128))
+    name = " ".join(["vae", *(f"{key}={getattr(value, '__name__', value)}" for key, value in changes.items())])
+    path = vh.BUILD / "models" / f"{name}.weights.h5"
+    if data.complete and path.is_file():
+        with_weights(vae, path)
+        print(f"{name}: trained before; delete it from build/models to train it anew")
+        return vae
+    vh.fit(
+        vae, data.x_train, data.x_train, epochs=epochs, validation_data=(data.x_val, data.x_val), callbacks=callbacks
+    )
+    if data.complete:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{os.getpid()}.weights.h5")
+        vae.save_weights(temporary)
+        temporary.replace(path)
+    return vae
+
+
+def build_classifier():
+    """Classifier 784 - 512 - 64 ("features") - 10 classes (softmax), with dropout against learning by heart."""
+    image = keras.Input((784,), name="image")
+    x = layers.Dense(512, activation="relu")(image)
+    features = layers.Dense(64, activation="relu", name="features")(layers.Dropout(0.3)(x))
+    classes = layers.Dense(10, activation="softmax", name="classes")(features)
+    return keras.Model(image, classes, name="classifier")
+
+
+def look(classifier, x):
+    """What the classifier makes of images (n, 784): its features (n, 64) and its class probabilities (n, 10)."""
+    both = keras.Model(classifier.input, [classifier.get_layer("features").output, classifier.output])
+    return in_parts(both, x)
+
+
+def in_parts(model, x, size=5_000):
+    """The outputs of a model for inputs (n, ...), `size` at a time, as arrays; a list of them if it has several."""
+    parts = [model(x[i : i + size]) for i in range(0, len(x), size)]
+    if isinstance(parts[0], (list, tuple)):
+        return [np.concatenate([np.asarray(part[k]) for part in parts]) for k in range(len(parts[0]))]
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def squared_frechet(a, b):
+    """Squared Frechet distance of two sets of features (n, d) and (m, d), each taken for a normal distribution.
+
+    |mean_a - mean_b|^2 + trace(C_a + C_b - 2 (C_a C_b)^(1/2)), C the covariances (Dowson and Landau 1982).
+    Heusel and others (2017) use it on the features of another network: that is the FID. Ours is not.
+    """
+    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T  # the square root of cov_a
+    # (C_a C_b)^(1/2) has the same trace as (root C_b root)^(1/2), and that matrix is symmetric.
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
+    return float(np.square(a.mean(axis=0) - b.mean(axis=0)).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+
+
+def draw_fitted(codes, components, n, seed=0):
+    """`n` codes from a mixture of `components` normal distributions fitted to codes (m, d): (n, d) float32."""
+    mixture = GaussianMixture(components, random_state=seed).fit(codes.astype("float64"))
+    return np.random.default_rng(seed).permutation(mixture.sample(n)[0]).astype("float32")
+
+
+FITTED = {"one Gaussian": 1, "mixture of 10": 10, "mixture of 50": 50}
+
+
+def draws(codes, n=IMAGES, fitted=FITTED):
+    """Codes to decode, from N(0, I) and from densities fitted to training codes (m, d): name -> (n, d).
+
+    Where no code is negative (ReLU), negative draws from the fitted ones are set to 0.
+    """
+    normal = np.random.default_rng(0).normal(size=(n, codes.shape[1])).astype("float32")
+    drawn = {name: draw_fitted(codes[:20_000], components, n) for name, components in fitted.items()}
+    if codes.min() >= 0:
+        drawn = {name: part.clip(0) for name, part in drawn.items()}
+    return {"N(0, I)": normal, **drawn}
+
+
+def importance_bound(encoder, decoder, x, draws, groups, seed=0, nll=vh.bernoulli_nll):
+    """Upper bounds on -log p(x) in nats from several codes an image (Burda and others 2016, equation 8).
+
+    Args:
+        x: images (n, 784).
+        nll: -log p(x | z) in nats, of x and the decoder's output.
+        draws: codes drawn for each image.
+        groups: how many of them each bound uses, a list of divisors of `draws`; 1 is -ELBO.
+
+    Returns:
+        Array (len(groups), n): for each group size and image, the average over the groups.
+    """
+    rng = np.random.default_rng(seed)
+    bounds = np.empty((len(groups), len(x)))
+    for i, image in enumerate(x):
+        z_mean, z_log_var = (np.asarray(part)[0] for part in encoder(image[None]))
+        noise = rng.normal(size=(draws, len(z_mean))).astype("float32")
+        z = z_mean + np.exp(0.5 * z_log_var) * noise
+        log_p_x = -np.asarray(nll(np.broadcast_to(image, (draws, len(image))), decoder(z)), "float64")
+        log_ratio = 0.5 * np.sum(noise**2 + z_log_var - z**2, axis=1)  # log p(z) - log q(z | x)
+        log_weights = log_p_x + log_ratio  # (draws,)
+        for k, size in enumerate(groups):
+            bounds[k, i] = -np.mean(logsumexp(log_weights.reshape(-1, size), axis=1) - np.log(size))
+    return bounds
