@@ -79,7 +79,11 @@ def test_quoted_numbers_are_those_of_the_experiments(chapter):
         values = [found["results"]["squared Frechet, mixture of 50"] for found in runs if found["name"] == run]
         line = next(line for line in said.splitlines() if line.startswith(label) and "±" in line)
         assert line.split("±")[4].split()[-1] == f"{sum(values) / len(values):.1f}", label
-    for label, run in {"as specified": "vae", "+ warm-up": "warm-up", "+ cosine, GELU": "warm-up, cosine, GELU"}.items():
+    for label, run in {
+        "as specified": "vae",
+        "+ warm-up": "warm-up",
+        "+ cosine, GELU": "warm-up, cosine, GELU",
+    }.items():
         values = [found["results"]["validation -ELBO (nats)"] for found in runs if found["name"] == run]
         line = next(line for line in said.splitlines() if line.startswith(label))
         assert f"{sum(values) / len(values):.2f} ±" in line, label
