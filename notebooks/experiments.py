@@ -109,11 +109,8 @@ def trained(name, seed, data):
     return model, record
 
 
-def measure(model, data, classifier, densities):
-    """The results of one trained model, by the names that the chapters and their bands use.
-
-    Samples are scored for codes from N(0, I) and, if asked, from `densities` fitted to the training codes.
-    """
+def measure(model, data, classifier):
+    """The results of one trained model, by the names that the chapters and their bands use."""
     keras.utils.set_random_seed(0)
     real, _ = scores.look(classifier, data.x_test)
     results = {}
@@ -141,7 +138,7 @@ def measure(model, data, classifier, densities):
         restored = scores.in_parts(model, data.x_test)
         results |= {"test MSE": vh.mse(data.x_test, restored), "unused code units": int((codes.max(axis=0) == 0).sum())}
     frechet = {"test images, restored": restored}
-    for source, drawn in scores.draws(codes, fitted=scores.FITTED if densities else {}).items():
+    for source, drawn in scores.draws(codes).items():
         frechet[source] = scores.in_parts(decoder, drawn)
     for source, images in frechet.items():
         features, classes = scores.look(classifier, images)
@@ -161,7 +158,7 @@ def measured(name, seed, data, classifier):
             results["validation -ELBO (nats)"] = curves["val_reconstruction"][-1] + curves["val_kl"][-1]
         else:
             results["validation MSE"] = curves["val_loss"][-1]
-        results |= measure(model, data, classifier, densities=name in SCORED)
+        results |= measure(model, data, classifier)
         seconds = curves.pop("seconds")
         if name not in ("vae", "warm-up"):  # chapter 05 draws these two
             curves.pop("kl_per_dimension", None)
@@ -201,16 +198,13 @@ def baselines(data):
     }
 
 
-# Runs of which chapter 05 quotes samples from densities fitted to the codes too.
-SCORED = {"autoencoder", "vae", "no noise, no KL", "noise, no KL", "KL, no noise", "warm-up, cosine, GELU"}
-
 # Which results of which runs the chapters compare with: the name of a run, how the chapters call the model, results.
 COMPARED = {
     "autoencoder": ("autoencoder", ["validation MSE", "test MSE", "unused code units"]),
     "vae": ("VAE", ["validation -ELBO (nats)", "active latent dimensions", "test -ELBO (nats)",
                     "test reconstruction (nats)", "test KL (nats)", "test MSE from z_mean",
                     "squared Frechet, N(0, I)", "squared Frechet, mixture of 50"]),
-    "no noise, no KL": ("plain autoencoder", ["squared Frechet, N(0, I)", "squared Frechet, mixture of 50"]),
+    "no noise, no KL": ("plain AE", ["squared Frechet, N(0, I)", "squared Frechet, mixture of 50"]),
     "warm-up, cosine, GELU": ("better VAE", ["validation -ELBO (nats)", "test -ELBO (nats)", "active latent dimensions",
                                              "test MSE from z_mean", "squared Frechet, N(0, I)",
                                              "squared Frechet, mixture of 50"]),

@@ -132,13 +132,13 @@ def draw_fitted(codes, components, n, seed=0):
 FITTED = {"one Gaussian": 1, "mixture of 10": 10, "mixture of 50": 50}
 
 
-def draws(codes, n=IMAGES, fitted=FITTED):
+def draws(codes, n=IMAGES):
     """Codes to decode, from N(0, I) and from densities fitted to training codes (m, d): name -> (n, d).
 
     Where no code is negative (ReLU), negative draws from the fitted ones are set to 0.
     """
     normal = np.random.default_rng(0).normal(size=(n, codes.shape[1])).astype("float32")
-    drawn = {name: draw_fitted(codes[:20_000], components, n) for name, components in fitted.items()}
+    drawn = {name: draw_fitted(codes[:20_000], components, n) for name, components in FITTED.items()}
     if codes.min() >= 0:
         drawn = {name: part.clip(0) for name, part in drawn.items()}
     return {"N(0, I)": normal, **drawn}
@@ -147,14 +147,8 @@ def draws(codes, n=IMAGES, fitted=FITTED):
 def importance_bound(encoder, decoder, x, draws, groups, seed=0, nll=vh.bernoulli_nll):
     """Upper bounds on -log p(x) in nats from several codes an image (Burda and others 2016, equation 8).
 
-    Args:
-        x: images (n, 784).
-        nll: -log p(x | z) in nats, of x and the decoder's output.
-        draws: codes drawn for each image.
-        groups: how many of them each bound uses, a list of divisors of `draws`; 1 is -ELBO.
-
-    Returns:
-        Array (len(groups), n): for each group size and image, the average over the groups.
+    Of `draws` codes for each image x (n, 784), a bound uses as many as `groups` (divisors of `draws`) says;
+    1 gives -ELBO. `nll` is -log p(x | z). Returns (len(groups), n): for each, the average over the groups.
     """
     rng = np.random.default_rng(seed)
     bounds = np.empty((len(groups), len(x)))
