@@ -1,6 +1,6 @@
 """Train what the chapters only quote, measure it, and write experiments.json.
 
-usage: python notebooks/experiments.py          (about an hour and a half on 2 cores; goes on where it stopped)
+usage: python notebooks/experiments.py          (about two hours on 2 cores; goes on where it stopped)
        python notebooks/experiments.py --again   (train one committed run anew and compare; another each week)
        python notebooks/experiments.py --again NAME SEED
 
