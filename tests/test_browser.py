@@ -69,7 +69,7 @@ def open_tab(chromium):
 
 def faults(tab):
     """What axe calls serious or critical: its rule, and the first element that breaks it."""
-    found = axe.Axe().run(tab).response["violations"]
+    found = axe.Axe().run(tab, options={"preload": False}).response["violations"]  # else axe asks for files itself
     return [(rule["id"], rule["nodes"][0]["html"]) for rule in found if rule["impact"] in ("serious", "critical")]
 
 
@@ -260,8 +260,6 @@ def test_chapter_runs_in_jupyterlab_and_the_explorer_appears(lab, open_tab):
     for _ in range(30):
         tab.keyboard.press("ArrowRight")
     assert np.abs(pixels(frame) - before).max() > 50
-    if os.environ.get("SHOT"):
-        tab.screenshot(path=os.environ["SHOT"])
     with tab.context.expect_page() as opened:  # the way out of the frame
         frame.locator("#alone").click()
     alone = opened.value
@@ -283,19 +281,21 @@ def folder(tmp_path_factory):
         return pages.write({}, "").parent
 
 
-def test_rendered_pages_are_whole_and_can_be_used_by_all(folder, open_tab):
+def test_axe_finds_nothing_serious_in_the_rendered_pages(folder, open_tab):
+    found = {path.name: faults(open_tab(path.as_uri())) for path in folder.glob("*.html")}
+    assert not any(found.values()), found
+
+
+def test_rendered_pages_are_whole_and_keyboard_leads_from_one_to_another(folder, open_tab):
     names = sorted(path.name for path in folder.glob("*.html"))
     assert {"index.html", *(path.with_suffix(".html").name for path in refresh.chapters()[:4])} <= set(names)
     for name in names:
         tab = open_tab((folder / name).as_uri())
-        assert faults(tab) == [], name
         assert tab.locator("img:not([alt])").count() == 0, f"{name}: a picture without alternative text"
         assert tab.evaluate("[...document.images].every(image => image.naturalWidth)"), f"{name}: a broken picture"
         reached = set()
         for _ in range(60):
             tab.keyboard.press("Tab")
             reached.add(tab.evaluate("document.activeElement.getAttribute('href')"))
-        assert any(address and address.endswith(".html") for address in reached), (
-            f"{name}: keyboard finds no other page"
-        )
+        assert any(address and ".html" in address for address in reached), f"{name}: no other page by keyboard"
         tab.close()
