@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run run-all test lab notebooks experiments bench set-repo clean
+.PHONY: run run-all test browser lab notebooks experiments bench set-repo clean
 
 run: .venv/course  ## set up, find the data, run chapters 01 to 04 in full into build/
 	$(BIN)/python notebooks/run.py $(ARGS)
@@ -15,6 +15,9 @@ test: .venv/tests  ## set up, lint, unit tests, notebooks in quick mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q --durations=5
+
+browser: .venv/browser  ## the explorer, a chapter in JupyterLab and the pages in the system's Chromium or Chrome
+	$(BIN)/python -m pytest -q -rs tests/test_browser.py
 
 lab: .venv/course  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
@@ -49,4 +52,8 @@ clean:
 
 .venv/tests: .venv/course pyproject.toml
 	$(BIN)/python -m pip install --quiet --group test
+	touch $@
+
+.venv/browser: .venv/tests
+	$(BIN)/python -m pip install --quiet --group browser
 	touch $@

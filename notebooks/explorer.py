@@ -1,5 +1,8 @@
 """The latent space to play with: a page of sliders for a browser, and interpolations that move.
 
+    page = explorer.write("explorer.html", encoder, decoder, x, labels)
+    explorer.show(page)
+
 `write` makes one HTML page that needs nothing else: the decoder's weights as 8-bit integers,
 and plain JavaScript that decodes with them. `show` puts the page into a notebook, and `strip`
 takes it out again where only a picture is to be kept. `animate` plays a walk as an animated PNG.
@@ -9,13 +12,13 @@ import base64
 import html
 import io
 import json
-import os
 import re
 import sys
 from pathlib import Path
 
 import keras
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 from IPython.display import display
 from PIL import Image
@@ -153,50 +156,53 @@ def _rounded(layers, dimensions):
 # ---------------------------------------------------------------- the page in a notebook
 
 
-def show(path, link=None):
-    """Show the page at `path` in a notebook, with a link to it, `link` (default: the way to `path` from here).
+def show(path):
+    """Show the page at `path` in a notebook: a frame with the page, and a picture of its start for those without.
 
-    The cell gets two outputs. The first holds the page in a frame (text/html) and a picture of its
-    start (image/png, with alternative text); the second is the link. Where a notebook is trusted, as
-    after running it, Jupyter shows the frame. The frame holds the page itself, so that no server has
-    to deliver it; Colab gets the frame alone. Saved like this the notebook holds the page, about
-    0.8 MB, and whoever opens it untrusted sees only the link. Therefore `strip` it before storing:
-    what remains is a picture like any other, and the link.
+    The frame holds the page itself, so that no server has to deliver it, and a link that opens it
+    in a tab of its own. Jupyter shows the frame where a notebook is trusted, as after running it.
+    Saved like this the notebook holds the page, about 0.8 MB: `strip` it before storing it.
     """
     model, page = read(path), Path(path).read_text(encoding="utf-8")
-    link = link or Path(os.path.relpath(path)).as_posix()
     kl = np.array(model["kl"])
     idle = [str(i) for i in np.flatnonzero(~(kl > model["threshold"]))]
     marked = f"marked as carrying nothing: {', '.join(idle)}" if idle else "none marked as carrying nothing"
     alt = f"The explorer at its start: a decoded garment, {len(kl)} sliders, one for each dimension, at 0; {marked}."
     frame = (
-        f'<iframe srcdoc="{html.escape(page)}" title="Explorer of the latent space" loading="lazy" '
-        f'style="width: 100%; height: {max(500, 36 * len(kl) + 280)}px; border: 0"></iframe>'
+        f'<iframe srcdoc="{html.escape(page)}" title="Explorer of the latent space" '
+        f'style="width: 100%; height: {max(560, 36 * len(kl) + 280)}px; border: 0"></iframe>'
     )
-    shown = {"text/plain": alt, "text/html": frame, "image/png": base64.b64encode(_picture(model)).decode()}
-    if "google.colab" in sys.modules:
-        del shown["image/png"]
-    display(shown, raw=True, metadata={"image/png": {"alt": alt}, "explorer": "page"})
-    words = "Open the explorer in a tab of its own"
-    anchor = f'<a href="{html.escape(link)}" target="_blank">{words}</a>'
-    shown = {"text/plain": f"{words}: {link}", "text/html": anchor}
-    display(shown, raw=True, metadata={"explorer": "link"})
+    shown = {"text/plain": alt, "text/html": frame}
+    if "google.colab" not in sys.modules:  # Colab would show both
+        shown["image/png"] = base64.b64encode(_picture(model)).decode()
+    display(shown, raw=True, metadata={"image/png": {"alt": alt}, "explorer": Path(path).name})
 
 
-def strip(notebook, page=None):
+def strip(notebook, folder=None):
     """Take the page out of the outputs of an executed notebook (nbformat 4), in place, and return the notebook.
 
-    Without `page` the picture stays, for notebooks that are stored. With `page`, the address of
-    the explorer's file as seen from a rendered page, frame and link lead there.
+    What remains is the picture, and a link to where one learns to run the notebook: for notebooks
+    that are stored. With `folder`, the address of the explorer's file as seen from a rendered page
+    ("" if it lies beside it), the frame remains and takes the page from there.
     """
-    to = {name: f'{name}="{html.escape(page or "")}"' for name in ("src", "href")}
-    for output in (output for cell in notebook["cells"] for output in cell.get("outputs", [])):
-        kind, data = output.get("metadata", {}).get("explorer"), output.get("data", {})
-        if kind and page and "text/html" in data:
-            text = re.sub(r'\bsrcdoc="[^"]*"', lambda _: to["src"], "".join(data["text/html"]))
-            data["text/html"] = re.sub(r'\bhref="[^"]*"', lambda _: to["href"], text)
-        elif kind == "page":
-            data.pop("text/html", None)
+    import refresh  # here: who plays has no need of it
+
+    for cell in notebook["cells"]:
+        for output in list(cell.get("outputs", [])):
+            name, data = output.get("metadata", {}).get("explorer"), output.get("data", {})
+            if not name or "text/html" not in data:
+                continue
+            if folder is not None:
+                source = f'src="{html.escape(folder + name)}"'
+                data["text/html"] = re.sub(r'\bsrcdoc="[^"]*"', source, "".join(data["text/html"]))
+                continue
+            del data["text/html"]
+            address, words = f"{refresh.repository()}#run-it", "Run this notebook"
+            link = {
+                "text/plain": f"{words} to play: {address}",
+                "text/html": f'<a href="{address}">{words}</a>, and the page itself appears here.',
+            }
+            cell["outputs"].append(nbformat.v4.new_output("display_data", link))
     return notebook
 
 
@@ -224,17 +230,15 @@ def _picture(model):
 # ---------------------------------------------------------------- animation
 
 
-def animate(path, frames, alt, seconds=3.0):
-    """Play a walk: an animated PNG, there and back, with twelve of its frames still beside it.
+def animate(frames, alt):
+    """Play a walk in a notebook: an animated PNG, three seconds there and three back, beside twelve of its frames.
 
-    Shown in the notebook and, unless `path` is None, written there. The first frame has the
-    film strip too: it is what print and readers that know no animation show.
+    The film strip is in every frame, for print and for readers that know no animation.
 
     Args:
         frames: images (n, 784) in [0, 1], in order, such as `decoder(a + t * (b - a))`. With
             n = 31 the file has about 60 kB.
         alt: the alternative text.
-        seconds: the time of the walk in one direction; at each end it rests for half a second.
 
     Raises:
         ValueError: frames are not two or more images.
@@ -252,11 +256,10 @@ def animate(path, frames, alt, seconds=3.0):
     for i in order:
         sheet[2:170, :168] = images[i].repeat(6, axis=0).repeat(6, axis=1)
         pictures.append(Image.fromarray(sheet.copy()))
-    pace = 1000 * seconds / (len(images) - 1)
-    times = [round(pace + 500 * (i in (0, len(images) - 1))) for i in order]
+    times = [
+        round(3000 / (len(images) - 1) + 500 * (i in (0, len(images) - 1))) for i in order
+    ]  # ms, a rest at the ends
     file = io.BytesIO()
     pictures[0].save(file, "PNG", save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=True)
-    if path is not None:
-        Path(path).write_bytes(file.getvalue())
     data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": alt}
     display(data, raw=True, metadata={"image/png": {"alt": alt}})

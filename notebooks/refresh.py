@@ -6,10 +6,11 @@ usage: python notebooks/refresh.py            taught cells and badges as they sh
 A code cell that begins `# from vae_helpers.py: NAMES` (or `# from scores.py: NAMES`) holds its source of those names.
 The address stands once, in pyproject.toml; badges and first cells of all notebooks and of
 README.md repeat it. README's table of results is made from experiments.json and the outputs
-stored in the notebooks. Those outputs are left as they are.
+stored in the notebooks. Those outputs are left as they are, but for the address.
 """
 
 import ast
+import copy
 import json
 import re
 import sys
@@ -94,10 +95,13 @@ def main(owner=None):
     for path in chapters():
         notebook = nbformat.read(path, as_version=4)
         notebooks.append(notebook)
-        before = [cell.source for cell in notebook.cells]
+        before = copy.deepcopy(notebook)
         for cell in notebook.cells:
             cell.source = refreshed(cell.source, address)
-        if before != [cell.source for cell in notebook.cells]:
+            for output in cell.get("outputs", []):  # the link that explorer.strip leaves
+                data = output.get("data", {})
+                data.update({kind: refreshed(data[kind], address) for kind in data if kind.startswith("text/")})
+        if before != notebook:
             nbformat.write(notebook, path)
             print(f"refreshed: {path.relative_to(ROOT)}")
     readme = ROOT / "README.md"

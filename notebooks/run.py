@@ -30,6 +30,7 @@ from nbconvert import HTMLExporter
 NOTEBOOKS = Path(__file__).resolve().parent
 sys.path.insert(0, str(NOTEBOOKS.parent))
 
+import explorer
 import refresh
 import vae_helpers as vh
 
@@ -197,7 +198,7 @@ def store(notebooks):
     """Make this run's notebooks and models the stored ones."""
     vh.save(vh.REFERENCE, **{name: vh.load(vh.BUILD / "models" / f"{name}.keras") for name in vh.MODELS})
     for path, notebook in notebooks.items():
-        write(notebook, path)
+        write(explorer.strip(notebook), path)
     overview()
     refresh.main()  # README's table shows these results
     print("Stored: notebooks/*.ipynb, notebooks/models, notebooks/pictures")
