@@ -6,13 +6,14 @@ rest. Images are float32 rows of 784 pixels in [0, 1]; losses are in nats per
 image; "latent" arrays have 10 columns.
 """
 
+import concurrent.futures
 import contextlib
 import gzip
 import hashlib
 import json
 import os
 import random
-import socket
+import tempfile
 import threading
 import time
 import urllib.request
@@ -75,6 +76,7 @@ CLASS_NAMES = (
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 SAMPLE = ROOT / "notebooks" / "data"
 DOWNLOAD = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # Keras' own
+PATIENCE = 8  # seconds: a download that is silent for so long is given up
 
 # SHA-256 of the decompressed bytes: the .gz files themselves differ between sources.
 SHA256 = {
@@ -137,8 +139,8 @@ def load_data():
         `Data`, with 55,000 / 5,000 / 10,000 images (sample: 5,500 / 500 / 1,000).
 
     Raises:
-        FileNotFoundError, ValueError: FASHION_MNIST_DIR, or the sample, lacks a
-            file or holds a wrong one. The message names it and says what to do.
+        OSError, ValueError: FASHION_MNIST_DIR, or the sample, lacks a file or
+            holds a wrong one. The message names it and says what to do.
     """
     kind, files = find_files()
     images, y, x_test, y_test = (np.frombuffer(raw, np.uint8, offset=16 if "images" in name else 8)
@@ -156,14 +158,14 @@ def load_data():
 
 def find_files():
     """The first whole set of files, as ("full" or "sample", {name: decompressed bytes}); see `load_data`."""
-    asked = os.environ.get("FASHION_MNIST_DIR")
-    if asked:
-        places = [lambda: Path(os.path.expanduser(asked))]
-    else:
-        places = [lambda: DEBIAN, _keras_folder, lambda: SAMPLE]
+    asked = os.path.expanduser(os.environ.get("FASHION_MNIST_DIR", ""))
+    if asked and not os.path.isdir(asked):
+        raise FileNotFoundError(f"FASHION_MNIST_DIR is {asked}, which is not a folder: name one that is, or unset it.")
+    cache = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "datasets", "fashion-mnist")
+    places = [(DEBIAN, _read), (cache, _read_or_download), (SAMPLE, _read)] if not asked else [(Path(asked), _read)]
     for place in places:
         try:
-            kind, files = _read_folder(place())
+            kind, files = _read_folder(*place)
             break
         except (OSError, ValueError) as error:
             if place is places[-1]:
@@ -175,66 +177,85 @@ def find_files():
     return kind, files
 
 
-def _read_folder(folder):
+def _read(path):
+    """The content of a data file, decompressed and verified: ("full" or "sample", bytes)."""
+    try:
+        return _verified(path.name, path.read_bytes())
+    except OSError as error:
+        reason = f"{path} cannot be read ({error.strerror})"
+        raise type(error)(f"{reason}: put Fashion-MNIST's file of that name there, and let you read it.") from None
+    except ValueError as error:
+        raise ValueError(f"{path} {error}: delete it and get it again.") from None
+
+
+def _read_folder(folder, read=_read):
     """The four files of a folder, decompressed and verified: ("full" or "sample", {name: bytes})."""
-    files, kinds = {}, set()
-    for name in SHA256["full"]:
-        path = folder / name
-        try:
-            files[name] = gzip.decompress(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(
-                f"{path} is missing: put the four Fashion-MNIST .gz files into that folder, "
-                "or unset FASHION_MNIST_DIR to let the course look elsewhere."
-            ) from None
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} cannot be read ({error}): delete it and get it again.") from None
-        digest = hashlib.sha256(files[name]).hexdigest()
-        kinds.add(next((kind for kind, known in SHA256.items() if known[name] == digest), None))
-        if None in kinds:
-            raise ValueError(
-                f"{path} is not Fashion-MNIST's file of that name (its SHA-256 is {digest[:8]}...): "
-                "delete it and get it again."
-            )
+    found = {name: read(folder / name) for name in SHA256["full"]}
+    kinds = {kind for kind, _ in found.values()}
     if len(kinds) > 1:
         raise ValueError(f"{folder} mixes files of the full data and of the sample: keep only one kind there.")
-    return kinds.pop(), files
+    return kinds.pop(), {name: content for name, (_, content) in found.items()}
 
 
-def _keras_folder():
-    """Keras' cache folder, filled by Keras' own download where files are missing."""
-    home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
-    folder = home / "datasets" / "fashion-mnist"
-    missing = [name for name in SHA256["full"] if not (folder / name).is_file()]
-    if missing and not _answers(DOWNLOAD + missing[0]):
-        print("Fashion-MNIST could not be downloaded: no answer from the network.")
-        return folder
-    patience = socket.getdefaulttimeout()
+def _verified(name, packed):
+    """What `packed`, the bytes of a .gz file, holds: ("full" or "sample", bytes)."""
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        content = gzip.decompress(packed)
+        digest = hashlib.sha256(content).hexdigest()
+        for kind, known in SHA256.items():
+            if known[name] == digest:
+                return kind, content
+    raise ValueError("is damaged, or is not Fashion-MNIST's file of that name")
+
+
+def _read_or_download(path):
+    """`_read` in Keras' cache: what is missing or damaged there is downloaded, verified, and only then put there."""
     try:
-        socket.setdefaulttimeout(20)  # a stalled download must end
-        home.mkdir(parents=True, exist_ok=True)
-        for name in missing:
-            keras.utils.get_file(name, origin=DOWNLOAD + name, cache_dir=home, cache_subdir="datasets/fashion-mnist")
-    except Exception as error:  # get_file raises bare Exception
-        print(f"Fashion-MNIST could not be downloaded ({error}).")
-    finally:
-        socket.setdefaulttimeout(patience)
-    return folder
+        return _read(path)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"{str(error).rsplit(': ', 1)[0]}: downloading it.")
+    try:
+        packed = _download(DOWNLOAD + path.name)
+        found = _verified(path.name, packed)
+    except Exception as error:  # urllib, http and ssl each raise their own
+        raise OSError(f"{path.name} could not be downloaded ({str(error) or 'no answer'}): go online for it.") from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as unfinished:
+            Path(unfinished, path.name).write_bytes(packed)
+            Path(unfinished, path.name).replace(path)
+    except OSError as error:
+        print(f"{path} could not be kept ({error.strerror}): make room, or make the folder writable.")
+    return found
 
 
-def _answers(url, seconds=5):
-    """Whether `url` answers in time. In a thread, because name look-up knows no time-out."""
-    answered = threading.Event()
+def _download(url):
+    """What is at `url`, as bytes. Opened in a thread, because looking up a name knows no time-out."""
+    answer = concurrent.futures.Future()
 
     def ask():
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
-            answered.set()
-        except Exception:  # whatever it is: no answer
-            pass
+            answer.set_result(urllib.request.urlopen(url, timeout=PATIENCE))
+        except Exception as error:
+            answer.set_exception(error)
 
     threading.Thread(target=ask, daemon=True).start()
-    return answered.wait(seconds)
+    with answer.result(PATIENCE) as response:
+        return response.read()
+
+
+def check_images(x, name="x"):
+    """`x` as an array, if it is images: floats (n, 784) in [0, 1], n > 0.
+
+    Raises:
+        ValueError: it is something else. The message says what, and names it `name`.
+    """
+    x = np.asarray(x)
+    if x.ndim != 2 or x.shape[1] != 784 or not len(x):
+        raise ValueError(f"{name} must be images (n, 784), not an array {x.shape}.")
+    if x.dtype.kind != "f" or not -1e-6 <= x.min() <= x.max() <= 1 + 1e-6:  # rounding is no fault, nan is
+        raise ValueError(f"{name} must be floats from 0 to 1: divide pixels from 0 to 255 by 255, and look for nan.")
+    return x
 
 
 # ---------------------------------------------------------------- models
