@@ -339,6 +339,8 @@ def bernoulli_nll(x, x_hat):
     `x` and `x_hat` are (batch, 784) in [0, 1]; the result is (batch,). It equals
     784 * mean BCE. Keras clips `x_hat` to [1e-7, 1 - 1e-7], so it is always finite.
     """
+    if not tuple(x.shape[-1:]) == tuple(x_hat.shape[-1:]) == (784,):
+        raise ValueError(f"x and x_hat must be images (batch, 784), not {x.shape} and {x_hat.shape}.")
     return ops.sum(ops.binary_crossentropy(x, x_hat), axis=-1)
 
 
@@ -347,6 +349,8 @@ def kl_to_prior(z_mean, z_log_var):
 
     Arguments and result are (batch, latent_dim). Closed form of Kingma and Welling (2014), appendix B.
     """
+    if z_mean.shape != z_log_var.shape:  # NumPy's rules would stretch one of them
+        raise ValueError(f"z_mean {z_mean.shape} and z_log_var {z_log_var.shape} must have the same shape.")
     return 0.5 * (ops.square(z_mean) + ops.exp(z_log_var) - 1.0 - z_log_var)
 
 
@@ -591,7 +595,8 @@ def load(path):
     is loaded by building the model here and reading its weights.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, or is not a whole Keras model.
+        FileNotFoundError, ValueError: the file is missing, is not a whole Keras model, or
+            holds Python code, which is never run.
     """
     path = Path(path)
     if not path.is_file():
@@ -599,13 +604,12 @@ def load(path):
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras each raise their own
-        try:
-            model = MODELS[path.stem]()
-            model.load_weights(path)
-            return model
-        except Exception:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{path} is not a whole Keras model ({reason}): delete it and save it again.") from None
+        if "safe_mode" not in str(error):  # which Keras names where it refuses a file with Python code in it
+            with contextlib.suppress(Exception):
+                model = MODELS[path.stem]()
+                model.load_weights(path)
+                return model
+        raise ValueError(f"{path} is not a whole Keras model of known layers: delete it and save it again.") from None
 
 
 def keep(data, **models):
@@ -626,7 +630,16 @@ def load_trained(*names):
     own = all((BUILD / "models" / f"{name}.keras").is_file() for name in names)
     folder = BUILD / "models" if own else REFERENCE
     print(f"{' and '.join(names)}: {'your own, from build/models' if own else 'the reference, from notebooks/models'}")
-    return [load(folder / f"{name}.keras") for name in names]
+    models = [load(folder / f"{name}.keras") for name in names]
+    for name, model in zip(names, models):
+        if _shapes(model) != (shapes := _shapes(MODELS[name]())):
+            raise ValueError(f"{folder / name}.keras does not map {shapes}, as the course's does: train it anew.")
+    return models
+
+
+def _shapes(model):
+    """How a model's output follows from its input, in words; a subclassed model does not know."""
+    return " to ".join(str(getattr(model, f"{end}_shape", None)) for end in ("input", "output"))
 
 
 # ---------------------------------------------------------------- scores and results
@@ -634,6 +647,8 @@ def load_trained(*names):
 
 def one_of_each(labels):
     """Index of the first image of each class in `labels` (n,): (10,). The chapters show these."""
+    if np.ndim(labels) != 1 or set(range(10)) - set(np.asarray(labels).tolist()):
+        raise ValueError("labels must be classes (n,), with each of 0 to 9 among them.")
     return np.array([np.flatnonzero(labels == c)[0] for c in range(10)])
 
 
@@ -642,12 +657,13 @@ def pixel_entropy(x):
 
     `x` is (n, 784) in [0, 1]; the result is a float, the mean over images. Predicting x itself reaches it.
     """
-    x = np.clip(x, 1e-7, 1 - 1e-7).astype("float64")
+    x = np.clip(check_images(x), 1e-7, 1 - 1e-7).astype("float64")
     return float(-(x * np.log(x) + (1 - x) * np.log(1 - x)).sum(axis=1).mean())
 
 
 def pca_reconstruct(x_fit, x, components):
     """Project `x` (n, 784) on the first principal components of `x_fit` and back: (n, 784), not clipped."""
+    x_fit, x = check_images(x_fit, "x_fit"), check_images(x)
     mean = x_fit.mean(axis=0)
     centred = x_fit - mean
     # The singular vectors of the 784 x 784 scatter matrix are those of the data, at a fraction of the cost.
@@ -657,6 +673,8 @@ def pca_reconstruct(x_fit, x, components):
 
 def mse(x, x_hat):
     """Mean squared error for each pixel, over images (n, 784); a float."""
+    if np.shape(x_hat) != check_images(x).shape or not np.isfinite(x_hat).all():
+        raise ValueError(f"x_hat must be finite numbers of the shape of x, {x.shape}; its shape is {np.shape(x_hat)}.")
     return float(np.mean(np.square(np.asarray(x, "float64") - x_hat)))
 
 
@@ -668,6 +686,8 @@ def distance_to_nearest(codes, others):
 
 def active_dimensions(kl, threshold=0.01):
     """How many latent dimensions carry more than `threshold` nats on average; `kl` is (n, latent_dim)."""
+    if np.ndim(kl) != 2 or not len(kl) or not np.isfinite(kl).all():
+        raise ValueError(f"kl must be finite numbers (n, latent_dim), not {np.shape(kl)}: no mean is taken before.")
     return int((np.mean(kl, axis=0) > threshold).sum())
 
 
@@ -737,8 +757,8 @@ def image_grid(rows, row_labels=None, column_labels=None, size=0.85):
     """
     rows = [np.asarray(row) for row in rows]
     rows = [row.reshape(-1, 28, 28) if row.ndim == 2 and row.shape[1] == 784 else row for row in rows]
-    if any(row.ndim != 3 for row in rows):
-        raise ValueError(f"image_grid takes rows of images (columns, 784), not {[row.shape for row in rows]}.")
+    if not rows or any(row.ndim != 3 or not row.size or not np.abs(row).max() < 10 for row in rows):
+        raise ValueError(f"rows must be images (columns, 784) in [0, 1], not {[row.shape for row in rows][:3]}.")
     columns = max(map(len, rows))
     figure, axes = plt.subplots(
         len(rows), columns, squeeze=False, figsize=(size * columns + 1.2 * bool(row_labels), size * len(rows) + 0.3)
