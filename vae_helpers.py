@@ -183,9 +183,9 @@ def _read(path):
         return _verified(path.name, path.read_bytes())
     except OSError as error:
         reason = f"{path} cannot be read ({error.strerror})"
-        raise type(error)(f"{reason}: put Fashion-MNIST's file of that name there, and let you read it.") from None
+        raise type(error)(f"{reason}: put Fashion-MNIST's file of that name there, readable by you.") from None
     except ValueError as error:
-        raise ValueError(f"{path} {error}: delete it and get it again.") from None
+        raise ValueError(f"{path} is {error}: delete it and get it again.") from None
 
 
 def _read_folder(folder, read=_read):
@@ -205,7 +205,7 @@ def _verified(name, packed):
         for kind, known in SHA256.items():
             if known[name] == digest:
                 return kind, content
-    raise ValueError("is damaged, or is not Fashion-MNIST's file of that name")
+    raise ValueError("damaged, or not Fashion-MNIST's file of that name")
 
 
 def _read_or_download(path):
