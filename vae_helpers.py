@@ -6,13 +6,14 @@ rest. Images are float32 rows of 784 pixels in [0, 1]; losses are in nats per
 image; "latent" arrays have 10 columns.
 """
 
+import concurrent.futures
 import contextlib
 import gzip
 import hashlib
 import json
 import os
 import random
-import socket
+import tempfile
 import threading
 import time
 import urllib.request
@@ -75,6 +76,7 @@ CLASS_NAMES = (
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 SAMPLE = ROOT / "notebooks" / "data"
 DOWNLOAD = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # Keras' own
+PATIENCE = 8  # seconds: a download that is silent for so long is given up
 
 # SHA-256 of the decompressed bytes: the .gz files themselves differ between sources.
 SHA256 = {
@@ -137,8 +139,8 @@ def load_data():
         `Data`, with 55,000 / 5,000 / 10,000 images (sample: 5,500 / 500 / 1,000).
 
     Raises:
-        FileNotFoundError, ValueError: FASHION_MNIST_DIR, or the sample, lacks a
-            file or holds a wrong one. The message names it and says what to do.
+        OSError, ValueError: FASHION_MNIST_DIR, or the sample, lacks a file or
+            holds a wrong one. The message names it and says what to do.
     """
     kind, files = find_files()
     images, y, x_test, y_test = (np.frombuffer(raw, np.uint8, offset=16 if "images" in name else 8)
@@ -156,14 +158,14 @@ def load_data():
 
 def find_files():
     """The first whole set of files, as ("full" or "sample", {name: decompressed bytes}); see `load_data`."""
-    asked = os.environ.get("FASHION_MNIST_DIR")
-    if asked:
-        places = [lambda: Path(os.path.expanduser(asked))]
-    else:
-        places = [lambda: DEBIAN, _keras_folder, lambda: SAMPLE]
+    asked = os.path.expanduser(os.environ.get("FASHION_MNIST_DIR", ""))
+    if asked and not os.path.isdir(asked):
+        raise FileNotFoundError(f"FASHION_MNIST_DIR is {asked}, which is not a folder: name one that is, or unset it.")
+    cache = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "datasets", "fashion-mnist")
+    places = [(DEBIAN, _read), (cache, _read_or_download), (SAMPLE, _read)] if not asked else [(Path(asked), _read)]
     for place in places:
         try:
-            kind, files = _read_folder(place())
+            kind, files = _read_folder(*place)
             break
         except (OSError, ValueError) as error:
             if place is places[-1]:
@@ -175,66 +177,85 @@ def find_files():
     return kind, files
 
 
-def _read_folder(folder):
+def _read(path):
+    """The content of a data file, decompressed and verified: ("full" or "sample", bytes)."""
+    try:
+        return _verified(path.name, path.read_bytes())
+    except OSError as error:
+        reason = f"{path} cannot be read ({error.strerror})"
+        raise type(error)(f"{reason}: put Fashion-MNIST's file of that name there, readable by you.") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}: delete it and get it again.") from None
+
+
+def _read_folder(folder, read=_read):
     """The four files of a folder, decompressed and verified: ("full" or "sample", {name: bytes})."""
-    files, kinds = {}, set()
-    for name in SHA256["full"]:
-        path = folder / name
-        try:
-            files[name] = gzip.decompress(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(
-                f"{path} is missing: put the four Fashion-MNIST .gz files into that folder, "
-                "or unset FASHION_MNIST_DIR to let the course look elsewhere."
-            ) from None
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} cannot be read ({error}): delete it and get it again.") from None
-        digest = hashlib.sha256(files[name]).hexdigest()
-        kinds.add(next((kind for kind, known in SHA256.items() if known[name] == digest), None))
-        if None in kinds:
-            raise ValueError(
-                f"{path} is not Fashion-MNIST's file of that name (its SHA-256 is {digest[:8]}...): "
-                "delete it and get it again."
-            )
+    found = {name: read(folder / name) for name in SHA256["full"]}
+    kinds = {kind for kind, _ in found.values()}
     if len(kinds) > 1:
         raise ValueError(f"{folder} mixes files of the full data and of the sample: keep only one kind there.")
-    return kinds.pop(), files
+    return kinds.pop(), {name: content for name, (_, content) in found.items()}
 
 
-def _keras_folder():
-    """Keras' cache folder, filled by Keras' own download where files are missing."""
-    home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
-    folder = home / "datasets" / "fashion-mnist"
-    missing = [name for name in SHA256["full"] if not (folder / name).is_file()]
-    if missing and not _answers(DOWNLOAD + missing[0]):
-        print("Fashion-MNIST could not be downloaded: no answer from the network.")
-        return folder
-    patience = socket.getdefaulttimeout()
+def _verified(name, packed):
+    """What `packed`, the bytes of a .gz file, holds: ("full" or "sample", bytes)."""
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        content = gzip.decompress(packed)
+        digest = hashlib.sha256(content).hexdigest()
+        for kind, known in SHA256.items():
+            if known[name] == digest:
+                return kind, content
+    raise ValueError("damaged, or not Fashion-MNIST's file of that name")
+
+
+def _read_or_download(path):
+    """`_read` in Keras' cache: what is missing or damaged there is downloaded, verified, and only then put there."""
     try:
-        socket.setdefaulttimeout(20)  # a stalled download must end
-        home.mkdir(parents=True, exist_ok=True)
-        for name in missing:
-            keras.utils.get_file(name, origin=DOWNLOAD + name, cache_dir=home, cache_subdir="datasets/fashion-mnist")
-    except Exception as error:  # get_file raises bare Exception
-        print(f"Fashion-MNIST could not be downloaded ({error}).")
-    finally:
-        socket.setdefaulttimeout(patience)
-    return folder
+        return _read(path)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"{str(error).rsplit(': ', 1)[0]}: downloading it.")
+    try:
+        packed = _download(DOWNLOAD + path.name)
+        found = _verified(path.name, packed)
+    except Exception as error:  # urllib, http and ssl each raise their own
+        raise OSError(f"{path.name} could not be downloaded ({str(error) or 'no answer'}): go online for it.") from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as unfinished:
+            Path(unfinished, path.name).write_bytes(packed)
+            Path(unfinished, path.name).replace(path)
+    except OSError as error:
+        print(f"{path} could not be kept ({error.strerror}): make room, or make the folder writable.")
+    return found
 
 
-def _answers(url, seconds=5):
-    """Whether `url` answers in time. In a thread, because name look-up knows no time-out."""
-    answered = threading.Event()
+def _download(url):
+    """What is at `url`, as bytes. Opened in a thread, because looking up a name knows no time-out."""
+    answer = concurrent.futures.Future()
 
     def ask():
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
-            answered.set()
-        except Exception:  # whatever it is: no answer
-            pass
+            answer.set_result(urllib.request.urlopen(url, timeout=PATIENCE))
+        except Exception as error:
+            answer.set_exception(error)
 
     threading.Thread(target=ask, daemon=True).start()
-    return answered.wait(seconds)
+    with answer.result(PATIENCE) as response:
+        return response.read()
+
+
+def check_images(x, name="x"):
+    """`x` as an array, if it is images: floats (n, 784) in [0, 1], n > 0.
+
+    Raises:
+        ValueError: it is something else. The message says what, and names it `name`.
+    """
+    x = np.asarray(x)
+    if x.ndim != 2 or x.shape[1] != 784 or not len(x):
+        raise ValueError(f"{name} must be images (n, 784), not an array {x.shape}.")
+    if x.dtype.kind != "f" or not -1e-6 <= x.min() <= x.max() <= 1 + 1e-6:  # rounding is no fault, nan is
+        raise ValueError(f"{name} must be floats from 0 to 1: divide pixels from 0 to 255 by 255, and look for nan.")
+    return x
 
 
 # ---------------------------------------------------------------- models
@@ -318,6 +339,8 @@ def bernoulli_nll(x, x_hat):
     `x` and `x_hat` are (batch, 784) in [0, 1]; the result is (batch,). It equals
     784 * mean BCE. Keras clips `x_hat` to [1e-7, 1 - 1e-7], so it is always finite.
     """
+    if not tuple(x.shape[-1:]) == tuple(x_hat.shape[-1:]) == (784,):
+        raise ValueError(f"x and x_hat must be images (batch, 784), not {x.shape} and {x_hat.shape}.")
     return ops.sum(ops.binary_crossentropy(x, x_hat), axis=-1)
 
 
@@ -326,6 +349,8 @@ def kl_to_prior(z_mean, z_log_var):
 
     Arguments and result are (batch, latent_dim). Closed form of Kingma and Welling (2014), appendix B.
     """
+    if z_mean.shape != z_log_var.shape:  # NumPy's rules would stretch one of them
+        raise ValueError(f"z_mean {z_mean.shape} and z_log_var {z_log_var.shape} must have the same shape.")
     return 0.5 * (ops.square(z_mean) + ops.exp(z_log_var) - 1.0 - z_log_var)
 
 
@@ -570,7 +595,8 @@ def load(path):
     is loaded by building the model here and reading its weights.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, or is not a whole Keras model.
+        FileNotFoundError, ValueError: the file is missing, is not a whole Keras model, or
+            holds Python code, which is never run.
     """
     path = Path(path)
     if not path.is_file():
@@ -578,13 +604,12 @@ def load(path):
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras each raise their own
-        try:
-            model = MODELS[path.stem]()
-            model.load_weights(path)
-            return model
-        except Exception:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{path} is not a whole Keras model ({reason}): delete it and save it again.") from None
+        if "safe_mode" not in str(error):  # which Keras names where it refuses a file with Python code in it
+            with contextlib.suppress(Exception):
+                model = MODELS[path.stem]()
+                model.load_weights(path)
+                return model
+        raise ValueError(f"{path} is not a whole Keras model of known layers: delete it and save it again.") from None
 
 
 def keep(data, **models):
@@ -605,7 +630,16 @@ def load_trained(*names):
     own = all((BUILD / "models" / f"{name}.keras").is_file() for name in names)
     folder = BUILD / "models" if own else REFERENCE
     print(f"{' and '.join(names)}: {'your own, from build/models' if own else 'the reference, from notebooks/models'}")
-    return [load(folder / f"{name}.keras") for name in names]
+    models = [load(folder / f"{name}.keras") for name in names]
+    for name, model in zip(names, models):
+        if _shapes(model) != (shapes := _shapes(MODELS[name]())):
+            raise ValueError(f"{folder / name}.keras does not map {shapes}, as the course's does: train it anew.")
+    return models
+
+
+def _shapes(model):
+    """How a model's output follows from its input, in words; a subclassed model does not know."""
+    return " to ".join(str(getattr(model, f"{end}_shape", None)) for end in ("input", "output"))
 
 
 # ---------------------------------------------------------------- scores and results
@@ -613,6 +647,8 @@ def load_trained(*names):
 
 def one_of_each(labels):
     """Index of the first image of each class in `labels` (n,): (10,). The chapters show these."""
+    if np.ndim(labels) != 1 or set(range(10)) - set(np.asarray(labels).tolist()):
+        raise ValueError("labels must be classes (n,), with each of 0 to 9 among them.")
     return np.array([np.flatnonzero(labels == c)[0] for c in range(10)])
 
 
@@ -621,12 +657,13 @@ def pixel_entropy(x):
 
     `x` is (n, 784) in [0, 1]; the result is a float, the mean over images. Predicting x itself reaches it.
     """
-    x = np.clip(x, 1e-7, 1 - 1e-7).astype("float64")
+    x = np.clip(check_images(x), 1e-7, 1 - 1e-7).astype("float64")
     return float(-(x * np.log(x) + (1 - x) * np.log(1 - x)).sum(axis=1).mean())
 
 
 def pca_reconstruct(x_fit, x, components):
     """Project `x` (n, 784) on the first principal components of `x_fit` and back: (n, 784), not clipped."""
+    x_fit, x = check_images(x_fit, "x_fit"), check_images(x)
     mean = x_fit.mean(axis=0)
     centred = x_fit - mean
     # The singular vectors of the 784 x 784 scatter matrix are those of the data, at a fraction of the cost.
@@ -636,6 +673,8 @@ def pca_reconstruct(x_fit, x, components):
 
 def mse(x, x_hat):
     """Mean squared error for each pixel, over images (n, 784); a float."""
+    if np.shape(x_hat) != check_images(x).shape or not np.isfinite(x_hat).all():
+        raise ValueError(f"x_hat must be finite numbers of the shape of x, {x.shape}; its shape is {np.shape(x_hat)}.")
     return float(np.mean(np.square(np.asarray(x, "float64") - x_hat)))
 
 
@@ -647,6 +686,8 @@ def distance_to_nearest(codes, others):
 
 def active_dimensions(kl, threshold=0.01):
     """How many latent dimensions carry more than `threshold` nats on average; `kl` is (n, latent_dim)."""
+    if np.ndim(kl) != 2 or not len(kl) or not np.isfinite(kl).all():
+        raise ValueError(f"kl must be finite numbers (n, latent_dim), not {np.shape(kl)}: no mean is taken before.")
     return int((np.mean(kl, axis=0) > threshold).sum())
 
 
@@ -716,8 +757,8 @@ def image_grid(rows, row_labels=None, column_labels=None, size=0.85):
     """
     rows = [np.asarray(row) for row in rows]
     rows = [row.reshape(-1, 28, 28) if row.ndim == 2 and row.shape[1] == 784 else row for row in rows]
-    if any(row.ndim != 3 for row in rows):
-        raise ValueError(f"image_grid takes rows of images (columns, 784), not {[row.shape for row in rows]}.")
+    if not rows or any(row.ndim != 3 or not row.size or not np.abs(row).max() < 10 for row in rows):
+        raise ValueError(f"rows must be images (columns, 784) in [0, 1], not {[row.shape for row in rows][:3]}.")
     columns = max(map(len, rows))
     figure, axes = plt.subplots(
         len(rows), columns, squeeze=False, figsize=(size * columns + 1.2 * bool(row_labels), size * len(rows) + 0.3)

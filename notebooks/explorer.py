@@ -51,15 +51,17 @@ def write(path, encoder, decoder, x, labels, title="The latent space explorer"):
         ValueError: one of these is something else. The message says which and what.
         OSError: the page cannot be written.
     """
-    x, labels = np.asarray(x, "float32"), np.asarray(labels)
-    if x.ndim != 2 or x.shape[1] != 784 or not len(x):
-        raise ValueError(f"x must be images (n, 784), not an array {x.shape}.")
+    x, labels = vh.check_images(x).astype("float32"), np.asarray(labels)
     if labels.shape != (len(x),) or not np.isin(labels, range(10)).all():
         raise ValueError(f"labels must be {len(x)} classes from 0 to 9, one for each image; got {labels.shape}.")
+    if getattr(encoder, "input_shape", (None, 784)) != (None, 784):
+        raise ValueError(f"encoder must take images (n, 784); this one takes {encoder.input_shape}.")
     codes = encoder(x)
     if not isinstance(codes, (list, tuple)) or len(codes) != 2:
         raise ValueError("encoder must give z_mean and z_log_var; this one, like an autoencoder's, gives one array.")
     z_mean, z_log_var = map(np.asarray, codes)
+    if not (np.isfinite(z_mean).all() and np.isfinite(z_log_var).all()):
+        raise ValueError("encoder gives numbers that are not finite for x: train it anew.")
     dimensions = z_mean.shape[1]
     garments = [
         {"name": f"{name} {number}", "z": z_mean[i].round(4).tolist()}
@@ -71,7 +73,7 @@ def write(path, encoder, decoder, x, labels, title="The latent space explorer"):
     z = np.random.default_rng(vh.SEED).normal(size=(DRAWS, dimensions)).astype("float32")
     expected = np.asarray(decoder(z))
     difference = np.abs(decode(model, z) - expected)
-    if difference.mean() > 0.1 * expected.std():
+    if not difference.mean() <= 0.1 * expected.std():  # nan too
         raise ValueError("decoder computes something other than its Dense layers one after the other.")
     model |= {"garments": garments, "threshold": THRESHOLD, "draws": DRAWS, "difference": float(difference.max())}
     page = TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", html.escape(title))
@@ -87,7 +89,7 @@ def read(path):
     Raises:
         FileNotFoundError, ValueError: there is no such file, or `write` did not make it.
     """
-    page = Path(path).read_text(encoding="utf-8")
+    page = Path(path).read_text(encoding="utf-8", errors="replace")
     found = re.search(r'<script type="application/json" id="model">(.*?)</script>', page)
     if not found:
         raise ValueError(f"{Path(path).name} is not a page that explorer.write made.")
@@ -97,6 +99,8 @@ def read(path):
 def decode(model, z):
     """The page's own arithmetic: images (n, 784) of codes z (n, d), from what `read` gives."""
     x = np.asarray(z, "float32")
+    if x.ndim != 2 or x.shape[1] != len(model["kl"]) or not np.isfinite(x).all():
+        raise ValueError(f"z must be finite codes (n, {len(model['kl'])}), not {x.shape}.")
     for layer in model["layers"]:
         kernel = np.frombuffer(base64.b64decode(layer["kernel"]), np.int8).reshape(x.shape[1], -1)
         scale, bias = (np.frombuffer(base64.b64decode(layer[name]), "<f4") for name in ("scale", "bias"))
@@ -118,6 +122,8 @@ def _dense_layers(decoder, dimensions):
             known = ", ".join(ACTIVATIONS)
             raise ValueError(f"'{layer.name}' of the decoder has the activation {activation}; the page knows {known}.")
         kernel = np.asarray(layer.kernel)
+        if not np.isfinite(kernel).all():
+            raise ValueError(f"'{layer.name}' of the decoder has weights that are not finite: train it anew.")
         if len(kernel) != width:
             raise ValueError(f"'{layer.name}' of the decoder takes {len(kernel)} numbers, but gets {width}.")
         width = layer.units
@@ -243,8 +249,8 @@ def animate(frames, alt):
     Raises:
         ValueError: frames are not two or more images.
     """
-    frames = np.asarray(frames)
-    if frames.ndim != 2 or frames.shape[1] != 784 or len(frames) < 2:
+    frames = vh.check_images(frames, "frames")
+    if len(frames) < 2:
         raise ValueError(f"frames must be two or more images (n, 784), not an array {frames.shape}.")
     images = np.rint(frames.clip(0, 1) * 255).astype("uint8").reshape(-1, 28, 28)
     sheet = np.full((172, 168 + 12 + 6 * 88 - 4), 255, "uint8")

@@ -57,7 +57,10 @@ def with_weights(model, path):
     """A compiled model with the weights, and the optimiser's state, of a .weights.h5 file."""
     model(keras.Input((784,)))
     model.optimizer.build(model.trainable_variables)
-    model.load_weights(path)
+    try:
+        model.load_weights(path)
+    except Exception:  # HDF5 and Keras each raise their own
+        raise ValueError(f"{path} does not hold this model's weights: delete it to train the model anew.") from None
     return model
 
 
@@ -97,12 +100,15 @@ def build_classifier():
 
 def look(classifier, x):
     """What the classifier makes of images (n, 784): its features (n, 64) and its class probabilities (n, 10)."""
+    x = vh.check_images(x)
     both = keras.Model(classifier.input, [classifier.get_layer("features").output, classifier.output])
     return in_parts(both, x)
 
 
 def in_parts(model, x, size=5_000):
     """The outputs of a model for inputs (n, ...), `size` at a time, as arrays; a list of them if it has several."""
+    if np.shape(x)[1:] != model.input_shape[1:] or not len(x) or not np.isfinite(x).all():
+        raise ValueError(f"x must be finite numbers {model.input_shape}, which {model.name} takes, not {np.shape(x)}.")
     parts = [model(x[i : i + size]) for i in range(0, len(x), size)]
     if isinstance(parts[0], (list, tuple)):
         return [np.concatenate([np.asarray(part[k]) for part in parts]) for k in range(len(parts[0]))]
@@ -115,6 +121,10 @@ def squared_frechet(a, b):
     |mean_a - mean_b|^2 + trace(C_a + C_b - 2 (C_a C_b)^(1/2)), C the covariances (Dowson and Landau 1982).
     Heusel and others (2017) use it on the features of another network: that is the FID. Ours is not.
     """
+    if not all(np.ndim(part) == 2 and len(part) > 1 and np.isfinite(part).all() for part in (a, b)):
+        raise ValueError("a and b must be finite features (n, d) and (m, d), of two or more images each.")
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"a and b must have the same number of features, not {a.shape[1]} and {b.shape[1]}.")
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T  # the square root of cov_a
@@ -125,6 +135,8 @@ def squared_frechet(a, b):
 
 def draw_fitted(codes, components, n, seed=0):
     """`n` codes from a mixture of `components` normal distributions fitted to codes (m, d): (n, d) float32."""
+    if codes.ndim != 2 or len(codes) < max(2, components) or not np.isfinite(codes).all():
+        raise ValueError(f"codes must be finite numbers (m, d) with m >= {max(2, components)}, not {codes.shape}.")
     mixture = GaussianMixture(components, random_state=seed).fit(codes.astype("float64"))
     return np.random.default_rng(seed).permutation(mixture.sample(n)[0]).astype("float32")
 
@@ -150,6 +162,9 @@ def importance_bound(encoder, decoder, x, draws, groups, seed=0, nll=vh.bernoull
     Of `draws` codes for each image x (n, 784), a bound uses as many as `groups` (divisors of `draws`) says;
     1 gives -ELBO. `nll` is -log p(x | z). Returns (len(groups), n): for each, the average over the groups.
     """
+    x = vh.check_images(x) if nll is vh.bernoulli_nll else x
+    if any(draws % size for size in groups):
+        raise ValueError(f"groups must be divisors of draws, {draws}, not {groups}.")
     rng = np.random.default_rng(seed)
     bounds = np.empty((len(groups), len(x)))
     for i, image in enumerate(x):

@@ -1,15 +1,20 @@
 """Where the data come from, and what happens when they are not what they should be."""
 
-import functools
+import contextlib
 import gzip
 import http.server
+import os
 import shutil
-import socket
+import struct
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import vae_helpers as vh
 
@@ -25,6 +30,7 @@ def nothing_set(monkeypatch, tmp_path):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(vh, "DEBIAN", tmp_path / "no-such-package")
     monkeypatch.setattr(vh, "DOWNLOAD", "http://127.0.0.1:9/")  # the discard port: refused at once
+    monkeypatch.setattr(vh, "PATIENCE", 1)
 
 
 @pytest.fixture
@@ -76,6 +82,12 @@ def test_quick_mode_changes_only_epochs_and_training_images(monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(quick[2:6], plain[2:6]))
 
 
+def is_one_sentence(error):
+    """That says what to do, after a colon."""
+    text = str(error)
+    return len(text) < 200 + text.count(os.sep) * 40 and "\n" not in text and ": " in text and text.endswith(".")
+
+
 def truncated(path):
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -83,34 +95,90 @@ def truncated(path):
 def one_byte_altered(path):
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[5000] ^= 1
-    path.write_bytes(gzip.compress(bytes(content)))
+    path.write_bytes(gzip.compress(bytes(content), 1))
 
 
 def a_web_page(path):
     path.write_bytes(b"<html>Please log in to the network</html>")
 
 
+def a_packed_web_page(path):
+    path.write_bytes(gzip.compress(b"<html>Please log in to the network</html>"))
+
+
 def empty(path):
     path.write_bytes(b"")
 
 
-def another_file_of_the_set(path):
+def labels_for_images(path):
     shutil.copyfile(path.with_name(LABELS), path)
 
 
-@pytest.mark.parametrize("damage", [truncated, one_byte_altered, a_web_page, empty, another_file_of_the_set])
+def the_test_file(path):
+    shutil.copyfile(path.with_name(IMAGES.replace("train", "t10k")), path)
+
+
+DAMAGES = [truncated, one_byte_altered, a_web_page, a_packed_web_page, empty, labels_for_images, the_test_file]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_file_in_the_folder_asked_for_is_an_error_that_names_it(monkeypatch, folder, damage):
     damage(folder / IMAGES)
     monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
-    with pytest.raises(ValueError, match=f"{IMAGES}.*get it again"):
+    with pytest.raises(ValueError, match=f"{IMAGES} is damaged.*get it again") as raised:
         vh.load_data()
+    assert is_one_sentence(raised.value)
 
 
-def test_missing_file_in_the_folder_asked_for_is_an_error_that_names_it(monkeypatch, folder):
-    (folder / LABELS).unlink()
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
-    with pytest.raises(FileNotFoundError, match=f"{LABELS} is missing"):
+def a_missing_file(folder):
+    (folder / IMAGES).unlink()
+
+
+def a_folder_in_its_place(folder):
+    (folder / IMAGES).unlink()
+    (folder / IMAGES).mkdir()
+
+
+def a_file_that_may_not_be_read(folder):
+    (folder / IMAGES).chmod(0)
+
+
+@contextlib.contextmanager
+def nobody_special():
+    """Root may read everything: be somebody else for a while."""
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("fault", [a_missing_file, a_folder_in_its_place, a_file_that_may_not_be_read])
+def test_file_that_cannot_be_read_in_the_folder_asked_for_is_an_error_that_names_it(monkeypatch, fault):
+    if os.name == "nt" and fault is a_file_that_may_not_be_read:
+        pytest.skip("Windows knows no such mode")
+    with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
+        folder = Path(place, "copy")
+        shutil.copytree(vh.SAMPLE, folder)
+        for path in (Path(place), folder):
+            path.chmod(0o755)
+        fault(folder)
+        monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
+        with nobody_special(), pytest.raises(OSError, match=f"{IMAGES} cannot be read .*put .* there") as raised:
+            vh.load_data()
+    assert is_one_sentence(raised.value)
+
+
+@pytest.mark.parametrize("name", ["none", "file", "file/below"])
+def test_what_is_not_a_folder_is_named(monkeypatch, tmp_path, name):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / name))
+    with pytest.raises(FileNotFoundError, match=f"FASHION_MNIST_DIR is .*{name}, which is not a folder") as raised:
         vh.load_data()
+    assert is_one_sentence(raised.value)
 
 
 def test_mixed_folder_is_refused(monkeypatch, folder):
@@ -140,31 +208,135 @@ def test_damaged_system_file_is_named_and_the_next_source_used(monkeypatch, fold
 def test_keras_cache_is_used_and_nothing_downloaded(folder, tmp_path, capsys):
     shutil.copytree(folder, tmp_path / "keras" / "datasets" / "fashion-mnist")
     (kind, _), said = vh.find_files(), capsys.readouterr().out
-    assert kind == "sample" and "downloaded" not in said
+    assert kind == "sample" and "download" not in said
 
 
-def test_download_fills_keras_cache(monkeypatch, folder, tmp_path):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "keras" / "datasets" / "fashion-mnist"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server of the sample, told by its `way` how to answer; `asked` lists what for."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            server.asked.append(self.path[1:])
+            content = (vh.SAMPLE / self.path[1:]).read_bytes()
+            if server.way == "web page":
+                content = b"<html>Please log in to the network</html>"
+            if server.way == "other file":
+                content = (vh.SAMPLE / LABELS).read_bytes()
+            if server.way == "mute":
+                return server.over.wait()
+            self.send_response(404 if server.way == "not found" else 200)
+            if server.way != "no length":
+                self.send_header("Content-Length", len(content))
+            self.end_headers()
+            if server.way in ("half", "stalled", "no length"):
+                content = content[: len(content) // 2]
+            self.wfile.write(content)
+            if server.way == "stalled":
+                server.over.wait()
+
         def log_message(self, *_):
             pass
 
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.way, server.asked, server.over = "whole", [], threading.Event()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         monkeypatch.setattr(vh, "DOWNLOAD", f"http://127.0.0.1:{server.server_port}/")
-        found = vh._keras_folder()
+        yield server
+        server.over.set()
         server.shutdown()
-    assert found == tmp_path / "keras" / "datasets" / "fashion-mnist"
-    assert vh._read_folder(found)[0] == "sample"
 
 
-def test_silent_network_costs_seconds():
-    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never says a word
-        start = time.monotonic()
-        assert not vh._answers(f"http://127.0.0.1:{server.getsockname()[1]}/", seconds=1)
-        assert time.monotonic() - start < 3
+def test_download_fills_keras_cache(server, cache, capsys):
+    assert vh._read_folder(cache, vh._read_or_download)[0] == "sample"
+    assert sorted(path.name for path in cache.iterdir()) == sorted(server.asked) == sorted(vh.SHA256["sample"])
+    assert "downloading it" in capsys.readouterr().out
+    vh._read_folder(cache, vh._read_or_download)
+    assert len(server.asked) == 4, "nothing is downloaded twice"
 
 
-def test_refused_network_falls_back_to_the_sample(capsys):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_file_in_keras_cache_is_downloaded_again(server, folder, cache, damage, capsys):
+    shutil.copytree(folder, cache)
+    damage(cache / IMAGES)
+    vh._read_folder(cache, vh._read_or_download)
+    assert server.asked == [IMAGES] and f"{IMAGES} is damaged" in capsys.readouterr().out
+    assert (cache / IMAGES).read_bytes() == (folder / IMAGES).read_bytes() and len(list(cache.iterdir())) == 4
+
+
+@pytest.mark.parametrize("way", ["half", "no length", "stalled", "mute", "web page", "other file", "not found"])
+def test_bad_download_leaves_the_cache_as_it_was_and_the_sample_is_used(server, folder, cache, way, capsys):
+    shutil.copytree(folder, cache)
+    one_byte_altered(cache / IMAGES)
+    before = {path.name: path.read_bytes() for path in cache.iterdir()}
+    server.way, start = way, time.monotonic()
+    vh.find_files()
+    assert time.monotonic() - start < 60, "it ends, and does not hang"
+    said = capsys.readouterr().out.splitlines()
+    assert "THIS IS A SAMPLE" in said[3] and f"{IMAGES} could not be downloaded (" in said[1]
+    assert is_one_sentence(said[1]) and len(server.asked) == 1
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
+
+
+def test_refused_network_falls_back_to_the_sample(capsys, tmp_path):
     vh.load_data()
-    assert "could not be downloaded" in capsys.readouterr().out
+    assert "could not be downloaded" in capsys.readouterr().out and not (tmp_path / "keras").exists()
+
+
+def test_download_that_cannot_be_kept_is_used_all_the_same(server, monkeypatch, cache, capsys):
+    def full(path, content):
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    kind, content = vh._read_or_download(cache / IMAGES)
+    assert kind == "sample" and len(content) == 16 + 6000 * 784 and not list(cache.iterdir())
+    said = capsys.readouterr().out.splitlines()[1]
+    assert "could not be kept (No space left on device)" in said and is_one_sentence(said)
+
+
+# ---------------------------------------------------------------- any damage whatever
+
+SMALL = "t10k-labels-idx1-ubyte.gz"
+CONTENT = gzip.decompress((vh.SAMPLE / SMALL).read_bytes())
+
+
+@st.composite
+def mangled(draw):
+    """The content of a small data file, or its .gz, cut, stretched, altered, or with another header."""
+    packed = draw(st.booleans())
+    data = bytearray(gzip.compress(CONTENT, 1) if packed else CONTENT)
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(data)))
+        match draw(st.sampled_from(["flip", "cut", "insert", "header", "twice"])):
+            case "flip":
+                data[place : place + 1] = bytes(b ^ (1 << draw(st.integers(0, 7))) for b in data[place : place + 1])
+            case "cut":
+                del data[place:]
+            case "insert":
+                data[place:place] = draw(st.binary(min_size=1, max_size=20))
+            case "header":
+                data[:8] = struct.pack(
+                    ">ii", *draw(st.tuples(st.sampled_from([2049, 2051, -1]), st.integers(0, 2**31 - 1)))
+                )
+            case "twice":
+                data += bytes(data)
+    return bytes(data) if packed else gzip.compress(bytes(data), 1)
+
+
+@settings(deadline=None, max_examples=100, database=None)
+@given(mangled())
+def test_no_mangled_file_is_accepted(tmp_path_factory, packed):
+    path = tmp_path_factory.getbasetemp() / SMALL
+    path.write_bytes(packed)
+    try:
+        kind, content = vh._read(path)
+    except ValueError as error:
+        assert is_one_sentence(error) and str(path) in str(error)
+    else:  # it was altered where it does not matter, such as the date in gzip's header
+        assert (kind, content) == ("sample", CONTENT)

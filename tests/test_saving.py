@@ -1,6 +1,8 @@
 """Models survive being saved, also in a process that knows nothing of this one."""
 
 import os
+import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -92,14 +94,87 @@ def test_saving_is_all_or_nothing(monkeypatch, tmp_path, vae):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_missing_and_truncated_models_are_named(tmp_path, vae):
-    with pytest.raises(FileNotFoundError, match="nothing.keras is missing"):
-        vh.load(tmp_path / "nothing.keras")
-    vh.save(tmp_path, vae_decoder=vae.decoder)
-    path = tmp_path / "vae_decoder.keras"
+@keras.saving.register_keras_serializable()
+class Unknown(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+
+def truncated(path):
+    vh.save(path.parent, **{path.stem: vh.build_decoder()})
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="vae_decoder.keras is not a whole Keras model"):
+
+
+def of_an_unknown_class(path):
+    keras.Sequential([keras.Input((784,)), Unknown()]).save(path)
+    keras.saving.get_custom_objects().pop("Custom>Unknown", None)
+
+
+def with_a_lambda_layer(path):
+    keras.Sequential([keras.Input((784,)), keras.layers.Lambda(lambda x: 2 * x)]).save(path)
+
+
+def with_a_lambda_layer_and_our_weights(path):
+    model = vh.build_autoencoder()
+    keras.Model(model.input, keras.layers.Lambda(lambda x: 2 * x)(model.output)).save(path)
+
+
+def a_pickle(path):
+    path.write_bytes(pickle.dumps({"weights": [1, 2, 3]}))
+
+
+def a_zip_of_something_else(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("hello.txt", "hello")
+
+
+def empty(path):
+    path.touch()
+
+
+FAULTS = [truncated, of_an_unknown_class, with_a_lambda_layer, with_a_lambda_layer_and_our_weights, a_pickle]
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, a_zip_of_something_else, empty])
+def test_file_that_is_no_model_is_refused_in_one_sentence(tmp_path, fault):
+    path = tmp_path / "autoencoder.keras"
+    fault(path)
+    with pytest.raises(ValueError, match="autoencoder.keras is not a whole Keras model .*save it again") as raised:
         vh.load(path)
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 200 + len(str(tmp_path))
+
+
+def test_missing_model_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.keras is missing: run"):
+        vh.load(tmp_path / "nothing.keras")
+
+
+@pytest.mark.parametrize("make", [lambda: vh.build_encoder(3), lambda: vh.build_autoencoder()], ids=["latent", "other"])
+def test_model_of_another_shape_is_not_taken_for_the_course_s(monkeypatch, tmp_path, make):
+    monkeypatch.setattr(vh, "BUILD", tmp_path)
+    vh.save(tmp_path / "models", vae_encoder=make(), vae_decoder=vh.build_decoder())
+    with pytest.raises(ValueError, match="vae_encoder.keras does not map .*784.*10.*: train it anew") as raised:
+        vh.load_trained("vae_encoder", "vae_decoder")
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 200 + len(str(tmp_path))
+
+
+def test_whole_vae_is_not_taken_for_its_encoder(monkeypatch, tmp_path, images, vae):
+    monkeypatch.setattr(vh, "BUILD", tmp_path)
+    vae(images)
+    (tmp_path / "models").mkdir()
+    vae.save(tmp_path / "models" / "vae_encoder.keras")
+    with pytest.raises(ValueError, match="vae_encoder.keras does not map"):
+        vh.load_trained("vae_encoder")
+
+
+def test_nothing_in_the_course_unpickles():
+    """Files of weights and of data are read by what cannot run code."""
+    sources = [vh.ROOT / "vae_helpers.py", *(vh.ROOT / "notebooks").rglob("*.py"), *vh.REFERENCE.parent.glob("*.ipynb")]
+    assert len(sources) > 8
+    words = ("pickle", "joblib", "safe_mode=False", "enable_unsafe_deserialization", "torch.load", "eval(")
+    for path in sources:
+        text = path.read_text(encoding="utf-8").replace('"safe_mode" not in', "")
+        assert not [word for word in words if re.search(rf"(?<![\w.]){re.escape(word)}", text)], path
 
 
 def test_file_of_a_newer_keras_is_read_by_its_weights(images, tmp_path, vae):

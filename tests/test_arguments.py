@@ -1,0 +1,139 @@
+"""Wrong arguments are refused in one sentence that names them; right ones pass."""
+
+import keras
+import numpy as np
+import pytest
+
+import explorer
+import scores
+import vae_helpers as vh
+
+GOOD = np.random.default_rng(0).random((6, 784), dtype="float32")
+CODES = np.random.default_rng(1).normal(size=(60, 10)).astype("float32")
+
+
+def with_one(value, array=GOOD):
+    changed = array.copy()
+    changed[2, 3] = value
+    return changed
+
+
+NOT_FINITE = {"nan": np.nan, "infinity": np.inf}
+BAD_IMAGES = {
+    "pictures": GOOD.reshape(6, 28, 28),
+    "one image": GOOD[0],
+    "783 pixels": GOOD[:, 1:],
+    "none": GOOD[:0],
+    "0..255": (255 * GOOD).astype("uint8"),
+    "0..255 as floats": 255 * GOOD,
+    "zeros and ones as integers": GOOD.round().astype(int),
+    "negative": GOOD - 0.5,
+    **{name: with_one(value) for name, value in NOT_FINITE.items()},
+    "text": np.array([["a"] * 784]),
+}
+BAD_CODES = {
+    "one code": CODES[0],
+    "none": CODES[:0],
+    **{name: with_one(value, CODES) for name, value in NOT_FINITE.items()},
+}
+OF_OTHER_SIZE = {"nine": CODES[:, :9], "one": CODES[:, :1]}
+MODELS = {}
+
+
+def model(name):
+    """One of the course's models, built once."""
+    if name not in MODELS:
+        MODELS[name] = scores.build_classifier() if name == "classifier" else vh.MODELS[name]()
+    return MODELS[name]
+
+
+def write(x):
+    return explorer.write("never.html", model("vae_encoder"), model("vae_decoder"), x, np.zeros(len(x), int))
+
+
+def bound(x, groups=(1, 2)):
+    return scores.importance_bound(model("vae_encoder"), model("vae_decoder"), x, 4, groups)
+
+
+def page(z):
+    return explorer.decode({"kl": [0.0] * 10, "layers": []}, z)
+
+
+TABLE = [  # a function of one argument, what its sentence calls it, and bad ones
+    (vh.check_images, "x", BAD_IMAGES),
+    (vh.pixel_entropy, "x", BAD_IMAGES),
+    (lambda x: vh.mse(x, GOOD), "x", BAD_IMAGES),
+    (lambda x: vh.mse(GOOD, x), "x_hat", {k: BAD_IMAGES[k] for k in ("pictures", "one image", "nan", "infinity")}),
+    (lambda x: vh.pca_reconstruct(x, GOOD, 2), "x_fit", BAD_IMAGES),
+    (lambda x: vh.pca_reconstruct(GOOD, x, 2), "x", BAD_IMAGES),
+    (lambda x: vh.image_grid([GOOD, x]), "rows", {k: v for k, v in BAD_IMAGES.items() if k in (
+        "one image", "none", "0..255", "0..255 as floats", "nan", "infinity")}),
+    (vh.image_grid, "rows", {"no rows": []}),
+    (lambda x: vh.bernoulli_nll(x, x), "x", {key: BAD_IMAGES[key] for key in ("pictures", "783 pixels")}),
+    (lambda x: vh.bernoulli_nll(GOOD, x), "x_hat", {"783 pixels": GOOD[:, 1:], "one": GOOD[:, :1]}),
+    (lambda z: vh.kl_to_prior(CODES, z), "z_log_var", {**OF_OTHER_SIZE, "one code": CODES[0]}),
+    (vh.active_dimensions, "kl", BAD_CODES),
+    (vh.one_of_each, "labels", {"one class": np.zeros(9, int), "one-hot": np.eye(10), "none": np.array([])}),
+    (lambda x: scores.look(model("classifier"), x), "x", BAD_IMAGES),
+    (lambda z: scores.in_parts(model("vae_decoder"), z), "x", {**BAD_CODES, **OF_OTHER_SIZE}),
+    (lambda z: scores.squared_frechet(CODES, z), "b", {**BAD_CODES, **OF_OTHER_SIZE, "a single one": CODES[:1]}),
+    (lambda z: scores.draw_fitted(z, 2, 5), "codes", {**BAD_CODES, "fewer than components": CODES[:1]}),
+    (bound, "x", BAD_IMAGES),
+    (lambda groups: bound(GOOD, groups), "groups", {"3 of 4": [1, 3]}),
+    (write, "x", BAD_IMAGES),
+    (page, "z", {**{k: BAD_CODES[k] for k in ("one code", *NOT_FINITE)}, **OF_OTHER_SIZE}),
+    (lambda x: explorer.animate(None, x, "A walk."), "frames", {**BAD_IMAGES, "one frame": GOOD[:1]}),
+]  # fmt: skip
+CASES = [(*row[:2], bad, f"{row[1]}-{i}-{name}") for i, row in enumerate(TABLE) for name, bad in row[2].items()]
+
+
+@pytest.mark.parametrize("function, name, bad", [pytest.param(*case[:3], id=case[3]) for case in CASES])
+def test_bad_argument_is_refused_in_one_sentence_that_names_it(function, name, bad):
+    with pytest.raises(ValueError, match=rf"\b{name}\b") as raised:
+        function(bad)
+    text = str(raised.value)
+    assert "\n" not in text and len(text) < 200 and text.endswith(".")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Keras tells what it skipped
+def test_weights_of_another_model_are_refused(tmp_path):
+    for name, content in [("cut.weights.h5", b"\x89HDF"), ("empty.weights.h5", b"")]:
+        (tmp_path / name).write_bytes(content)
+    model("vae_decoder").save_weights(tmp_path / "other.weights.h5")
+    vae, _ = scores.build_vae()
+    for name in ("cut", "empty", "other", "missing"):
+        with pytest.raises(ValueError, match=f"{name}.weights.h5 does not hold this model's weights: delete it"):
+            scores.with_weights(vae, tmp_path / f"{name}.weights.h5")
+
+
+@pytest.mark.parametrize("which", ["encoder", "decoder"])
+def test_explorer_refuses_models_that_have_diverged(which, tmp_path):
+    models = {"encoder": vh.build_encoder(), "decoder": vh.build_decoder()}
+    layer = models[which].layers[-1]
+    layer.set_weights([np.full_like(weights, np.nan) for weights in layer.get_weights()])
+    with pytest.raises(ValueError, match=f"{which}.* not finite"):
+        explorer.write(tmp_path / "page.html", *models.values(), GOOD, np.arange(6))
+    assert not list(tmp_path.iterdir())
+
+
+def test_explorer_refuses_an_encoder_of_something_else(tmp_path):
+    with pytest.raises(ValueError, match="encoder must take images"):
+        explorer.write(tmp_path / "page.html", model("vae_decoder"), model("vae_decoder"), GOOD, np.arange(6))
+
+
+def test_right_arguments_pass_unchanged(images):
+    """To the last bit what the formulas give without any check."""
+    assert vh.check_images(images) is images
+    x = np.clip(images, 1e-7, 1 - 1e-7).astype("float64")
+    assert vh.pixel_entropy(images) == float(-(x * np.log(x) + (1 - x) * np.log(1 - x)).sum(axis=1).mean())
+    x_hat = keras.ops.convert_to_tensor(images[::-1].copy())
+    assert vh.mse(images, x_hat) == float(np.mean(np.square(np.asarray(images, "float64") - x_hat)))
+    mean = images.mean(axis=0)
+    directions = np.linalg.svd((images - mean).T @ (images - mean))[2][:7]
+    assert np.array_equal(vh.pca_reconstruct(images, images, 7), mean + (images - mean) @ directions.T @ directions)
+    z_mean, z_log_var = CODES[:30], CODES[30:]
+    kl = 0.5 * (keras.ops.square(z_mean) + keras.ops.exp(z_log_var) - 1.0 - z_log_var)
+    assert np.array_equal(vh.kl_to_prior(z_mean, z_log_var), kl)
+    nll = keras.ops.sum(keras.ops.binary_crossentropy(images, x_hat), axis=-1)
+    assert np.array_equal(vh.bernoulli_nll(images, x_hat), nll)
+    assert vh.check_images(images * np.float32(1 + 2e-7)) is not None, "interpolated pixels may be a rounding above 1"
