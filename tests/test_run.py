@@ -97,7 +97,10 @@ print([value.hex() for value in history["loss"]])
 """
 
 
-def test_make_run_interrupted_goes_on_and_ends_as_if_undisturbed(tmp_path):
+@pytest.mark.parametrize(
+    "signals", [["SIGINT"], pytest.param(["SIGKILL", "SIGINT", "SIGKILL"], marks=pytest.mark.slow)]
+)
+def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(signals, tmp_path):
     """In a folder whose name has spaces and letters beyond ASCII."""
     course = tmp_path / "Ä b c"
     for pattern in ("*.py", "notebooks/*.py", "notebooks/*.json", "notebooks/data/*", "tests/*.py", "pyproject.toml"):
@@ -111,7 +114,7 @@ def test_make_run_interrupted_goes_on_and_ends_as_if_undisturbed(tmp_path):
     command = [sys.executable, "notebooks/run.py", "notebooks/training.ipynb"]
     environment = {**os.environ, "FASHION_MNIST_DIR": "notebooks/data"}
     said = []
-    for how in (signal.SIGINT, signal.SIGKILL, None):
+    for how in [*(getattr(signal, name) for name in signals), None]:
         process = subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                    env=environment)  # fmt: skip
         states = {path: path.stat().st_mtime_ns for path in course.glob("build/resume/*/*/*.npz")}
@@ -125,9 +128,10 @@ def test_make_run_interrupted_goes_on_and_ends_as_if_undisturbed(tmp_path):
                 gone, alive = psutil.wait_procs(kernels, timeout=60)
                 assert gone and not alive, "the kernel outlives the run"
         said.append(process.communicate(timeout=200)[0])
-    assert "Interrupted. Say the same again to go on from the last finished epoch." in said[0], said[0]
-    assert "Traceback" not in said[0] and "Read on" in said[2], said
-    assert "Going on where the last run stopped" in said[1] and "Going on" in said[2] and "Going on" not in said[0]
+    sentence = "Interrupted. Say the same again to go on from the last finished epoch."
+    assert [name == "SIGINT" for name in [*signals, "none"]] == [sentence in text for text in said], said
+    assert ["Going on where the last run stopped" in text for text in said] == [False] + [True] * len(signals), said
+    assert "Traceback" not in "".join(said) and "Read on" in said[-1], said
     assert not list(course.glob("build/resume/*")), "the next run begins anew"
     printed = nbformat.read(course / "build" / "training.ipynb", as_version=4).cells[1].outputs[-1].text
     vae = test_resume.tiny()
