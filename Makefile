@@ -12,15 +12,15 @@ run-all: .venv/course  ## the same with chapter 05: about fifteen minutes more
 	$(BIN)/python notebooks/run.py --all $(ARGS)
 
 test: .venv/tests  ## set up, lint, unit tests, notebooks in quick mode
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pytest -q --durations=5
 
 browser: .venv/browser  ## the explorer, a chapter in JupyterLab and the pages in the system's Chromium or Chrome
 	$(BIN)/python -m pytest -q -rs tests/test_browser.py
 
 lab: .venv/course  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/python -m jupyterlab notebooks
 
 notebooks: .venv/tests  ## refresh stored outputs, reference models and README's picture from a full run
 	$(BIN)/python notebooks/run.py --all --store --check

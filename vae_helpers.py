@@ -8,6 +8,7 @@ image; "latent" arrays have 10 columns.
 
 import concurrent.futures
 import contextlib
+import functools
 import gzip
 import hashlib
 import json
@@ -374,6 +375,7 @@ class VAE(keras.Model):
 
     def call(self, inputs):
         z_mean, z_log_var = self.encoder(inputs)
+        z_log_var = ops.minimum(z_log_var, 20.0)  # sigma = 22,000: one image further out would overflow the weights
         # Kept for compute_loss, which Keras calls next, in the same step: no second forward pass.
         self._kl = ops.sum(kl_to_prior(z_mean, z_log_var), axis=-1)
         return self.decoder(self.sampling([z_mean, z_log_var]))
@@ -415,6 +417,10 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     backend, data that is not an array, callbacks for every batch, and any further argument
     of `model.fit` but `shuffle` and `initial_epoch`.
 
+    An epoch that ends in NaN or infinity ends the training, and is said. Then, and when the reader interrupts it,
+    the model has the weights of the last whole epoch, and `model.history` ends there. Where VAE_COURSE_RESUME names
+    a folder, as notebooks/run.py does, a training that was killed goes on from its last whole epoch.
+
     Args:
         x, y: arrays (n, ...), as `model.fit` takes them; `validation_data` is a pair of them.
         verbose: 0 leaves out the line with the epoch, its losses and the time left.
@@ -428,11 +434,21 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     if not model.compiled:
         raise ValueError("Compile the model first: model.compile(optimizer='adam', ...).")
     arguments = dict(epochs=epochs, batch_size=batch_size, validation_data=validation_data, verbose=0, **others)
-    arguments["callbacks"] = callbacks = [*(callbacks or []), *([progress()] if verbose else [])]
+    callbacks, kept, line = list(callbacks or ()), [], [progress()] if verbose else []
+
+    def check(epoch, logs):
+        if not np.isfinite(logs["loss"]):
+            model.stop_training = True
+            print(_stopped(epoch))
+
+    def hand_over(reason):
+        print(f"Training with Keras' own fit: {reason}.")
+        last = keras.callbacks.LambdaCallback(on_epoch_end=check)
+        return model.fit(x, y, callbacks=[*callbacks, *line, last], **arguments)
+
     reason = _reason_for_keras(model, [x, y, *(validation_data or [])], callbacks, others)
     if reason:
-        print(f"Training with Keras' own fit: {reason}.")
-        return model.fit(x, y, **arguments)
+        return hand_over(reason)
     import tensorflow as tf
 
     if not model.built:
@@ -443,39 +459,64 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     if validation_data:
         test, test_arrays, test_steps = _all_batches(model, model.test_step, *validation_data, batch_size)
 
-    @tf.function(jit_compile=True, autograph=False)
-    def run_epoch(order, arrays, test_arrays):
+    def whole_epoch(order, arrays, test_arrays):
         logs = train(order, arrays)
         found = test(tf.range(test_arrays[0].shape[0]), test_arrays) if test else {}
         return {**logs, **{f"val_{name}": value for name, value in found.items()}}
 
+    # `partial`, because TensorFlow warns of retracing when one function is compiled for several models.
+    run_epoch = tf.function(functools.partial(whole_epoch), jit_compile=True, autograph=False)
     seed = random.randrange(2**31)
-    noise = [(variable, np.array(variable)) for variable in model.variables if variable.name == "seed_generator_state"]
+    noise = [(variable, variable.numpy()) for variable in model.variables if variable.name == "seed_generator_state"]
+    variables = [*model.variables, *model.optimizer.variables]
+    if os.environ.get("VAE_COURSE_RESUME"):
+        from notebooks import states
+
+        kept = [states.keeper(model, callbacks, [*arrays, *test_arrays], seed, epochs, batch_size, others)]
     calls = keras.callbacks.CallbackList(
-        callbacks, add_history=True, model=model, epochs=epochs, steps=steps, verbose=0
+        [*callbacks, *kept, *line], add_history=True, model=model, epochs=epochs, steps=steps, verbose=0
     )
     model.stop_training, logs = False, None
     calls.on_train_begin()
-    for epoch in range(model._initial_epoch or others.get("initial_epoch", 0), epochs):  # BackupAndRestore sets it
-        calls.on_epoch_begin(epoch)
-        generator = np.random.default_rng((seed, epoch))
-        order = generator.permutation(len(x)) if others.get("shuffle", True) else np.arange(len(x))
-        for variable, (key, count) in noise:
-            variable.assign([key, count + epoch * (steps + test_steps)])  # one draw a step, as Keras counts
-        try:
+    good = [variable.numpy() for variable in variables]
+    first = model._initial_epoch or others.get("initial_epoch", 0)  # BackupAndRestore and the keeper set it
+
+    def step_back():
+        for variable, value in zip(variables, good):
+            variable.assign(value)
+
+    try:
+        for epoch in range(first, epochs):
+            calls.on_epoch_begin(epoch)
+            generator = np.random.default_rng((seed, epoch))
+            order = generator.permutation(len(x)) if others.get("shuffle", True) else np.arange(len(x))
+            for variable, (key, count) in noise:
+                variable.assign([key, count + epoch * (steps + test_steps)])  # one draw a step, as Keras counts
             results = run_epoch(tf.constant(order, "int32"), arrays, test_arrays)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            if logs is not None:
-                raise
-            print(f"Training with Keras' own fit: XLA cannot compile this model ({error.message[:99]}...).")
-            return model.fit(x, y, **arguments)
-        logs = {name: float(value) for name, value in results.items()}
-        calls.on_epoch_end(epoch, logs)
-        if model.stop_training:
-            break
+            logs = {name: float(value) for name, value in results.items()}
+            losses = [logs.get("loss", 0), logs.get("val_loss", 0)]
+            if not all(np.isfinite(found).all() for found in [*losses, *map(np.asarray, model.trainable_variables)]):
+                step_back()
+                print(f"{_stopped(epoch)} The model has the weights from before it.")
+                break
+            calls.on_epoch_end(epoch, logs)
+            good = [variable.numpy() for variable in variables]
+            if model.stop_training:
+                break
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+        if logs is not None:
+            raise
+        return hand_over(f"XLA cannot compile this model ({error.message[:99]}...)")
+    except KeyboardInterrupt:
+        step_back()
+        raise
     model.optimizer.finalize_variable_values(model.trainable_variables)
     calls.on_train_end(logs)
     return model.history
+
+
+def _stopped(epoch):
+    return f"Training stopped: epoch {epoch + 1} gave NaN or infinity. Try a smaller learning rate."
 
 
 def _reason_for_keras(model, arrays, callbacks, others):
@@ -541,8 +582,13 @@ def progress():
             state["line"].update({"text/plain": line}, raw=True)
 
     def begin(logs=None):
-        state["start"] = state["epoch"] = time.perf_counter()
-        say("epoch 1, compiling first")
+        before = callback.params.get("before", {})  # epochs of a run that was killed, put there by the keeper
+        state["epoch"] = time.perf_counter()
+        state["start"] = state["epoch"] - before.get("seconds", 0)
+        if before.get("done") == callback.params["epochs"]:
+            epoch_end(before["done"] - 1, {name: values[-1] for name, values in before["history"].items()})
+        else:
+            say(f"epoch {before.get('done', 0) + 1}, compiling first")
 
     def epoch_end(epoch, logs=None):
         done, total = epoch + 1, callback.params["epochs"]
@@ -563,29 +609,46 @@ def _minutes(seconds):
 # ---------------------------------------------------------------- saving and loading
 
 
+@contextlib.contextmanager
+def whole_files(*paths):
+    """Names to write to, a list. They become `paths` when all is written; if anything fails, nothing changes.
+
+    Raises:
+        OSError: they could not be written.
+    """
+    names = [path.with_name(f".{os.getpid()}.{path.name}") for path in paths]
+    try:
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        yield names
+        for name, path in zip(names, paths):
+            name.replace(path)
+    except OSError as error:
+        raise OSError(
+            f"{' and '.join(map(str, paths))} could not be written ({error.strerror or error}): "
+            "make room there, or make it writable."
+        ) from None
+    finally:
+        for name in names:
+            with contextlib.suppress(OSError):
+                name.unlink()
+
+
+def write_text(path, text):
+    """Write a text file whole or not at all."""
+    with whole_files(path) as [name]:
+        name.write_text(text, encoding="utf-8")
+
+
 def save(folder, **models):
     """Write functional models to `folder`/NAME.keras, all of them or none, without optimiser state.
 
     Raises:
         OSError: the folder cannot be written. Files that were there stay as they were.
     """
-    folder = Path(folder)
-    written = {}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, model in models.items():
-            written[name] = folder / f".{name}.{os.getpid()}.keras"
+    with whole_files(*(Path(folder) / f"{name}.keras" for name in models)) as names:
+        for name, model in zip(names, models.values()):
             # A model that was compiled saves its optimiser too, at three times the size.
-            keras.Model(model.input, model.output, name=model.name).save(written[name])
-        for name, path in written.items():
-            path.replace(folder / f"{name}.keras")
-    except OSError as error:
-        raise OSError(
-            f"Models could not be saved in {folder} ({error.strerror or error}): make room there, or make it writable."
-        ) from None
-    finally:
-        for path in written.values():
-            path.unlink(missing_ok=True)
+            keras.Model(model.input, model.output, name=model.name).save(name)
 
 
 def load(path):
@@ -707,16 +770,14 @@ def expect(name, value, data):
     print(f"{line}   {'ok' if inside else 'OUTSIDE'}")
     path = BUILD / "results.json"
     try:
-        BUILD.mkdir(exist_ok=True)
         results = {}
-        with contextlib.suppress(FileNotFoundError, ValueError):  # none yet, or not whole: begin anew
+        with contextlib.suppress(OSError, ValueError):  # none yet, or not whole: begin anew
             results = json.loads(path.read_text(encoding="utf-8"))
         value = value if isinstance(value, int) else float(value)
         results[name] = {"value": value, "low": low, "high": high, "ok": inside}
-        path.with_suffix(".tmp").write_text(json.dumps(results, indent=1), encoding="utf-8")
-        path.with_suffix(".tmp").replace(path)
+        write_text(path, json.dumps(results, indent=1))
     except OSError as error:
-        print(f"(not written to build/results.json: {error.strerror})")
+        print(error)
 
 
 def short(number):

@@ -104,8 +104,9 @@ def trained(name, seed, data):
     start = time.perf_counter()
     model, curves = train(name, seed, data)
     record = {"seconds": round(time.perf_counter() - start), **curves}
-    model.save_weights(weights)
-    write(curves_path, json.dumps(record))
+    with vh.whole_files(weights) as [name]:
+        model.save_weights(name)
+    vh.write_text(curves_path, json.dumps(record))
     return model, record
 
 
@@ -162,15 +163,11 @@ def measured(name, seed, data, classifier):
         seconds = curves.pop("seconds")
         if name not in ("vae", "warm-up"):  # chapter 05 draws these two
             curves.pop("kl_per_dimension", None)
-        write(path, json.dumps({"name": name, "seed": seed, "seconds": seconds, "results": results, "curves": curves}))
+        vh.write_text(
+            path, json.dumps({"name": name, "seed": seed, "seconds": seconds, "results": results, "curves": curves})
+        )
         keras.backend.clear_session()
     return json.loads(path.read_text())
-
-
-def write(path, text):
-    """Write a file whole or not at all."""
-    path.with_suffix(".tmp").write_text(text, encoding="utf-8")
-    path.with_suffix(".tmp").replace(path)
 
 
 def classifier_of(data):
@@ -263,7 +260,9 @@ def main():
             **{name: version(name) for name in ("tensorflow", "keras", "numpy", "scikit-learn")}}  # fmt: skip
     lines = ",\n  ".join(json.dumps(record) for record in records)
     found = json.dumps(bands(records), indent=1)
-    write(vh.EXPERIMENTS, f'{{\n "made": {json.dumps(made)},\n "bands": {found},\n "runs": [\n  {lines}\n ]\n}}\n')
+    vh.write_text(
+        vh.EXPERIMENTS, f'{{\n "made": {json.dumps(made)},\n "bands": {found},\n "runs": [\n  {lines}\n ]\n}}\n'
+    )
     print(f"written: {vh.EXPERIMENTS.relative_to(vh.ROOT)}")
 
 

@@ -6,19 +6,26 @@ usage: python notebooks/run.py [--all] [--check] [--store] [NOTEBOOK ...]
   --check   exit with an error unless every expected result is there and inside its band
   --store   also refresh the stored outputs, the reference models and README's picture
 
+A run that was stopped, whatever by, goes on from the last epoch that was finished: say the same again.
+Until a run is complete, build/resume holds the states of its trainings; delete it to begin anew.
+
 Writes build/NAME.ipynb, build/NAME.html, build/index.html and build/results.json.
 """
 
 import argparse
+import asyncio
 import contextlib
+import hashlib
 import html
 import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import jinja2
@@ -61,14 +68,25 @@ class Client(NotebookClient):
         # A kernel that died must not look like a long training: hence the time-out.
         super().__init__(notebook, timeout=HOUR, kernel_name="python3", record_timing=False,
                          resources={"metadata": {"path": str(NOTEBOOKS)}}, coalesce_streams=True,
-                         extra_arguments=["--log-level=40"])  # fmt: skip
-        self.place, self.progress = "", progress
+                         extra_arguments=["--log-level=40"], shutdown_kernel="immediate")  # fmt: skip
+        self.place, self.progress, self.interrupted = "", progress, False
 
         def cell_start(cell, cell_index, **_):
             self.place = f"{name}  cell {cell_index + 1}/{len(notebook.cells)}"
             progress(self.place)
 
         self.on_cell_start = cell_start
+
+    async def async_start_new_kernel(self, **kwargs):
+        task = asyncio.current_task()
+
+        def interrupt():
+            self.interrupted = True
+            task.cancel()  # nbclient then ends the kernel
+
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+        await super().async_start_new_kernel(**kwargs)
 
     def process_message(self, msg, cell, cell_index):
         text = msg["content"].get("data", {}).get("text/plain", "")
@@ -86,13 +104,23 @@ def execute(path, progress):
     client = Client(notebook, path.stem, progress)
     start = time.perf_counter()
     try:
-        client.execute()
+        client.execute(env={**os.environ, "VAE_COURSE_RESUME": str(states_of(path, notebook))})
     except CellExecutionError as error:
         return notebook, f"{path.name}, {_failed_cell(client)}: {error.ename}: {error.evalue}"
-    except Exception as error:  # a time-out, a kernel that died or was interrupted
+    except (Exception, asyncio.CancelledError) as error:  # a time-out, a kernel that died, Ctrl-C
+        if client.interrupted:
+            raise KeyboardInterrupt from None
         return notebook, f"{path.name}, {_failed_cell(client)}: {type(error).__name__}: {error}"
     progress(f"{path.stem}  done in {time.perf_counter() - start:.0f} s", end=True)
     return notebook, None
+
+
+def states_of(path, notebook):
+    """The folder for the states of a notebook's trainings: another one as soon as any code or version changes."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    code += [module.read_text(encoding="utf-8") for module in sorted([*vh.ROOT.glob("*.py"), *NOTEBOOKS.glob("*.py")])]
+    code += [sys.version, *map(version, ("tensorflow", "keras", "numpy"))]
+    return vh.BUILD / "resume" / path.stem / hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
 
 
 def _failed_cell(client):
@@ -103,9 +131,7 @@ def write(notebook, path):
     """Write a notebook without what differs from machine to machine."""
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}  # fmt: skip
-    temporary = path.with_suffix(".tmp")
-    nbformat.write(notebook, temporary)
-    temporary.replace(path)
+    vh.write_text(path, nbformat.writes(notebook) + "\n")
 
 
 # nbconvert's "lab" pages, with the alternative text that its own template leaves out.
@@ -225,6 +251,8 @@ def main():
     results_path = vh.BUILD / "results.json"
     if not options.notebooks:
         results_path.unlink(missing_ok=True)
+    if any((vh.BUILD / "resume" / path.stem).is_dir() for path in paths):
+        print("Going on where the last run stopped; delete build/resume to begin anew.", flush=True)
     progress, done, titles = Progress(), {}, {}
     for path in paths:
         notebook, failure = execute(path, progress)
@@ -232,12 +260,14 @@ def main():
         if failure:
             sys.exit(f"\nFAILED: {failure}\nThe notebook as far as it went: build/{path.name}")
         titles[path.stem] = notebook.cells[0].source.splitlines()[0].lstrip("# ")
-        (vh.BUILD / f"{path.stem}.html").write_text(render(notebook, titles[path.stem]), encoding="utf-8")
+        vh.write_text(vh.BUILD / f"{path.stem}.html", render(notebook, titles[path.stem]))
         done[path] = notebook
 
     results = json.loads(results_path.read_text(encoding="utf-8")) if results_path.is_file() else {}
     lines = table(results, done.values())
-    (vh.BUILD / "index.html").write_text(index(titles, lines), encoding="utf-8")
+    vh.write_text(vh.BUILD / "index.html", index(titles, lines))
+    for path in paths:
+        shutil.rmtree(vh.BUILD / "resume" / path.stem, ignore_errors=True)  # the next run trains anew
     print("\n" + "\n".join(lines))
     if not complete:
         print("\nThis was not the full run, so nothing is compared.")
@@ -254,4 +284,4 @@ if __name__ == "__main__":
     except (OSError, ValueError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted.")
+        sys.exit("\nInterrupted. Say the same again to go on from the last finished epoch.")

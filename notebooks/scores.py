@@ -3,7 +3,6 @@
 The chapter teaches what is below, cell by cell; `experiments.py` applies it to every model it trains.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from keras import layers
 from scipy.special import logsumexp
 from sklearn.mixture import GaussianMixture
 
+from notebooks import states
+
 CLASSIFIER = vh.REFERENCE / "classifier.keras"
 SEED = 1  # the first of those in experiments.json, so that a live run can be compared with a committed one
 EPOCHS = 50
@@ -29,7 +30,7 @@ class Noiseless(vh.VAE):
 
     def call(self, inputs):
         z_mean, z_log_var = self.encoder(inputs)
-        self._kl = keras.ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=-1)
+        self._kl = keras.ops.sum(vh.kl_to_prior(z_mean, keras.ops.minimum(z_log_var, 20.0)), axis=-1)
         return self.decoder(z_mean)
 
 
@@ -73,19 +74,18 @@ def trained_vae(data, **changes):
     keras.utils.set_random_seed(SEED)
     vae, callbacks = build_vae(**changes, steps=epochs * -(-len(data.x_train) // 128))
     name = " ".join(["vae", *(f"{key}={getattr(value, '__name__', value)}" for key, value in changes.items())])
-    path = vh.BUILD / "models" / f"{name}.weights.h5"
+    path = vh.BUILD / "models" / f"{name}.npz"
     if data.complete and path.is_file():
-        with_weights(vae, path)
+        vae(keras.Input((784,)))
+        vae.optimizer.build(vae.trainable_variables)
+        states.read(path, vae)
         print(f"{name}: trained before; delete it from build/models to train it anew")
         return vae
     vh.fit(
         vae, data.x_train, data.x_train, epochs=epochs, validation_data=(data.x_val, data.x_val), callbacks=callbacks
     )
     if data.complete:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{os.getpid()}.weights.h5")
-        vae.save_weights(temporary)
-        temporary.replace(path)
+        states.write(path, vae)
     return vae
 
 

@@ -88,3 +88,29 @@ def test_diagram_and_grid_take_what_they_should(images):
     assert len(figure.axes) == 9
     with pytest.raises(ValueError, match="columns, 784"):
         vh.image_grid([images[0]])
+
+
+def test_a_runaway_log_variance_leaves_loss_and_gradients_finite(images, vae):
+    """One image whose log-variance is 200: exp of it is beyond float32. Within bounds, not a bit changes."""
+    import tensorflow as tf
+
+    def loss_and_gradients():
+        vae.sampling.seed_generator.state.assign([1, 0])
+        with tf.GradientTape() as tape:
+            loss = vae.compute_loss(images, images, vae(images))
+        return [np.asarray(a) for a in (loss, *tape.gradient(loss, vae.trainable_weights))]
+
+    def unguarded():
+        z_mean, z_log_var = vae.encoder(images)
+        vae.sampling.seed_generator.state.assign([1, 0])
+        with tf.GradientTape() as tape:
+            z_mean, z_log_var = vae.encoder(images)
+            x_hat = vae.decoder(vae.sampling([z_mean, z_log_var]))
+            kl = keras.ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=-1)
+            loss = keras.ops.mean(vh.bernoulli_nll(images, x_hat) + vae.kl_weight * kl)
+        return [np.asarray(a) for a in (loss, *tape.gradient(loss, vae.trainable_weights))]
+
+    assert all(np.array_equal(a, b) for a, b in zip(loss_and_gradients(), unguarded()))
+    vae.encoder.get_layer("z_log_var").bias.assign([200.0] + [0.0] * 9)
+    assert all(np.isfinite(part).all() for part in loss_and_gradients())
+    assert not all(np.isfinite(part).all() for part in unguarded())

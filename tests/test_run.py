@@ -1,10 +1,17 @@
 """`make run` and the comparison with expected results."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
 import sys
+import time
 
 import nbformat
+import psutil
 import pytest
+import test_resume
 
 import run
 import vae_helpers as vh
@@ -77,3 +84,56 @@ def test_epochs_reach_the_terminal(tmp_path):
     said = []
     _, failure = run.execute(path, lambda text, end=False: said.append(text))
     assert failure is None and "training  cell 1/1  epoch 3/50  loss 1" in said
+
+
+TRAINING = """
+import sys
+sys.path[:0] = ["..", "../tests"]
+import vae_helpers as vh
+import test_resume
+vae = test_resume.tiny()
+history = test_resume.train(vae, [test_resume.slow_schedule(vae)], epochs=40, verbose=1)
+print([value.hex() for value in history["loss"]])
+"""
+
+
+@pytest.mark.parametrize(
+    "signals", [["SIGINT"], pytest.param(["SIGKILL", "SIGINT", "SIGKILL"], marks=pytest.mark.slow)]
+)
+def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(signals, tmp_path):
+    """In a folder whose name has spaces and letters beyond ASCII."""
+    course = tmp_path / "Ä b c"
+    for pattern in ("*.py", "notebooks/*.py", "notebooks/*.json", "notebooks/data/*", "tests/*.py", "pyproject.toml"):
+        for path in vh.ROOT.glob(pattern):
+            copy = course / path.relative_to(vh.ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A training")])
+    notebook.cells.append(nbformat.v4.new_code_cell(TRAINING))
+    nbformat.write(notebook, course / "notebooks" / "training.ipynb")
+    command = [sys.executable, "notebooks/run.py", "notebooks/training.ipynb"]
+    environment = {**os.environ, "FASHION_MNIST_DIR": "notebooks/data"}
+    said = []
+    for how in [*(getattr(signal, name) for name in signals), None]:
+        process = subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                   env=environment)  # fmt: skip
+        states = {path: path.stat().st_mtime_ns for path in course.glob("build/resume/*/*/*.npz")}
+        while how and process.poll() is None:
+            time.sleep(0.1)
+            now = {path: path.stat().st_mtime_ns for path in course.glob("build/resume/*/*/[!.]*.npz")}
+            if now != states:  # an epoch was finished
+                kernels = psutil.Process(process.pid).children(recursive=True)
+                process.send_signal(how)
+                how = None
+                gone, alive = psutil.wait_procs(kernels, timeout=60)
+                assert gone and not alive, "the kernel outlives the run"
+        said.append(process.communicate(timeout=200)[0])
+    sentence = "Interrupted. Say the same again to go on from the last finished epoch."
+    assert [name == "SIGINT" for name in [*signals, "none"]] == [sentence in text for text in said], said
+    assert ["Going on where the last run stopped" in text for text in said] == [False] + [True] * len(signals), said
+    assert "Traceback" not in "".join(said) and "Read on" in said[-1], said
+    assert not list(course.glob("build/resume/*")), "the next run begins anew"
+    printed = nbformat.read(course / "build" / "training.ipynb", as_version=4).cells[1].outputs[-1].text
+    vae = test_resume.tiny()
+    history = test_resume.train(vae, [test_resume.slow_schedule(vae)], epochs=40)
+    assert printed.strip() == str([value.hex() for value in history["loss"]])

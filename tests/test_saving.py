@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import vae_helpers as vh
+from notebooks import states
 
 
 def in_a_fresh_process(code, folder):
@@ -92,6 +93,53 @@ def test_saving_is_all_or_nothing(monkeypatch, tmp_path, vae):
     with pytest.raises(OSError, match="No space left on device.*make room"):
         vh.save(tmp_path, vae_encoder=vh.build_encoder(), vae_decoder=vh.build_decoder())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A folder on a disk of 3 MB."""
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", tmp_path], capture_output=True, text=True)
+    if mount.returncode:
+        pytest.skip(f"no small disk can be made here: {mount.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_full_disk_leaves_the_old_files_whole(full_disk):
+    def write(letter):
+        vh.write_text(full_disk / "text.json", letter * 900_000)
+
+    image = keras.Input((784,))
+    model = keras.Model(image, keras.layers.Dense(100)(image))
+    model.compile(optimizer="adam", loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    write("a")
+    vh.save(full_disk, model=model)  # 0.3 MB
+    states.write(full_disk / "state.npz", model, done=1)  # 0.9 MB
+    (full_disk / "filler").write_bytes(bytes(3_000_000 - 900_000 - 300_000 - 900_000))
+    before = {path.name: path.read_bytes() for path in full_disk.iterdir()}
+    model.set_weights([np.ones_like(weights) for weights in model.get_weights()])
+    for again in (
+        lambda: write("b"),
+        lambda: states.write(full_disk / "state.npz", model, done=2),
+        lambda: vh.save(full_disk, model=model, second=model, third=model, fourth=model),
+    ):
+        with pytest.raises(OSError, match="could not be written .*: make room there") as refused:
+            again()
+        assert "\n" not in str(refused.value)
+    assert {path.name: path.read_bytes() for path in full_disk.iterdir()} == before
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, capsys, monkeypatch):
+    """A file stands where the folder should be: that stops even root, as a folder without write permission does not."""
+    place = tmp_path / "build"
+    place.write_text("old")
+    with pytest.raises(OSError, match="build/x.json could not be written .*: make room there, or make it writable"):
+        vh.write_text(place / "x.json", "new")
+    monkeypatch.setattr(vh, "BUILD", place)
+    vh.expect("pixel entropy, test (nats)", 189.8, vh.Data(*[None] * 6, complete=True))
+    assert "results.json could not be written" in capsys.readouterr().out
+    assert place.read_text() == "old"
 
 
 @keras.saving.register_keras_serializable()

@@ -1,0 +1,88 @@
+"""The state of a training in one file, from which it goes on as if nothing had happened.
+
+`run.py` asks `vae_helpers.fit` for it, by naming a folder in VAE_COURSE_RESUME. The folder stands for the code:
+its name follows from the notebook and the modules. The file in it stands for one training: its name follows from
+the data, the first weights and the settings. What was changed is another training, and begins anew.
+"""
+
+import collections
+import hashlib
+import json
+import os
+import time
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import vae_helpers as vh
+
+_begun = collections.Counter()  # trainings of this kernel that begin alike
+
+
+def variables_of(model):
+    """All that training changes: weights, `kl_weight`, the states of the noise, the optimiser's variables."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def write(path, model, **about):
+    """Keep the state of a model in a file, with what is to be known about it; whole or not at all."""
+    with vh.whole_files(path) as [name]:
+        np.savez(name, *[v.numpy() for v in variables_of(model)], about=json.dumps(about, default=float))
+
+
+def read(path, model):
+    """Give a model the state in a file; returns what `write` was told about it.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with np.load(path) as file:
+            values = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
+            about = json.loads(str(file["about"]))
+        for variable, value in zip(variables_of(model), values, strict=True):
+            variable.assign(value)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and the training begins anew.") from None
+    return about
+
+
+def keeper(model, callbacks, arrays, *settings):
+    """A callback that keeps the state of a training after each epoch, and takes up what an earlier run kept.
+
+    It does nothing if another callback acts at the end of epochs: what that one collects would have holes.
+    """
+    digest = hashlib.sha256(repr((model.name, *settings)).encode())
+    for array in [*arrays, *(variable.numpy() for variable in variables_of(model))]:
+        digest.update(np.ascontiguousarray(array))
+    name = digest.hexdigest()[:16]
+    _begun[name] += 1
+    path = Path(os.environ["VAE_COURSE_RESUME"]) / f"{name}-{_begun[name]}.npz"
+    state = {"start": time.perf_counter()}
+
+    def train_begin(logs=None):
+        if path.is_file():
+            before = read(path, model)
+            model._initial_epoch = before["done"]
+            model.history.history.update(before["history"])
+            state["start"] -= before["seconds"]
+            callback.params["before"] = before
+
+    def epoch_end(epoch, logs):
+        history = {key: [*model.history.history.get(key, []), value] for key, value in logs.items()}
+        done = callback.params["epochs"] if model.stop_training else epoch + 1
+        write(path, model, done=done, seconds=time.perf_counter() - state["start"], history=history)
+
+    def train_end(logs=None):
+        model._initial_epoch = None  # else the next training of this model would begin there
+        model.history.epoch[:0] = range(callback.params.get("before", {}).get("done", 0))
+
+    nothing = keras.callbacks.Callback.on_epoch_end
+    if any(getattr(other.on_epoch_end, "__func__", None) is not nothing for other in callbacks):
+        return keras.callbacks.Callback()
+    callback = keras.callbacks.LambdaCallback(
+        on_train_begin=train_begin, on_epoch_end=epoch_end, on_train_end=train_end
+    )
+    return callback
