@@ -78,17 +78,18 @@ def write(notebooks, results):
 
     vh.BUILD.mkdir(exist_ok=True)
     course = {**stored(), **notebooks}
-    names = [*course, *BESIDE]
+    beside = [name for name in BESIDE if (NOTEBOOKS / name).is_file()]  # a handout may lack the teacher's
+    names = [*course, *beside]
     with tempfile.TemporaryDirectory(dir=vh.BUILD) as folder:
         source, rendered = Path(folder, "source"), Path(folder, "pages")
         (source / "_static").mkdir(parents=True)
         rendered.mkdir()
         for name, notebook in course.items():
             nbformat.write(_prepared(notebook, names, rendered), source / name)
-        for name in BESIDE:
+        for name in beside:
             text = (NOTEBOOKS / name).read_text(encoding="utf-8")
             (source / name).write_text(_local(text, names), encoding="utf-8")
-        (source / "index.md").write_text(_first_page(course, notebooks, results), encoding="utf-8")
+        (source / "index.md").write_text(_first_page(course, beside, notebooks, results), encoding="utf-8")
         shutil.copytree(NOTEBOOKS / "pictures", source / "pictures")
         shutil.copy(NOTEBOOKS / "pages.css", source / "_static")
         shutil.copy(_font(), source / "_static" / "math.ttf")
@@ -143,16 +144,16 @@ def _local(text, names, folder=NOTEBOOKS):
     return LINK.sub(target, BADGE.sub(r"\1", text))
 
 
-def _first_page(course, executed, results):
+def _first_page(course, beside, executed, results):
     """README up to its list of chapters, the list of pages, the results."""
     readme = (vh.ROOT / "README.md").read_text(encoding="utf-8")
-    opening = _local(readme.partition("\n## The chapters")[0], [*course, *BESIDE], vh.ROOT)
+    opening = _local(readme.partition("\n## The chapters")[0], [*course, *beside], vh.ROOT)
     run = ", ".join(Path(name).stem for name in executed)
     return "\n".join([
         opening, "", "## The chapters", "",
         f"Run on this machine: {run or 'none'}. The others show the outputs that are stored in the course.", "",
         "```{toctree}", ":maxdepth: 1", ":caption: The course", *course, "```",
-        "```{toctree}", ":maxdepth: 1", ":caption: Beside it", *BESIDE, "```", "", results, "",
+        "```{toctree}", ":maxdepth: 1", ":caption: Beside it", *beside, "```", "", results, "",
     ])  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -210,7 +211,9 @@ def main():
     if options.store and not outside:
         store(done)
     if pages.installed():
-        said = "\n".join(["## Your results and what to expect", "", "```text", *lines, "```"])
+        rows = ["result | yours | expected | ", "---|---|---|---"]
+        rows += [re.sub(" {2,}", " | ", line) for line in lines[1:]]
+        said = "\n".join(["## Your results and what to expect", "", *(f"| {row} |" for row in rows)])
         print(f"\nRead on: {pages.write({path.name: notebook for path, notebook in done.items()}, said)}")
     else:
         print(f"\nRead on: {vh.BUILD}/*.ipynb. {pages.MISSING}")
