@@ -61,11 +61,12 @@ def stored():
     return {path.name: nbformat.read(path, as_version=4) for path in paths}
 
 
-def write(notebooks, results):
+def write(notebooks, results, explorers=None):
     """Render executed notebooks, {name: notebook}, and the rest of the course as stored, into build/pages.
 
     Args:
         results: the section of the first page that compares results with what to expect, in Markdown.
+        explorers: the folder with the explorer pages that the notebooks link to; default: build.
 
     Returns:
         The path of the first page.
@@ -85,7 +86,7 @@ def write(notebooks, results):
         (source / "_static").mkdir(parents=True)
         rendered.mkdir()
         for name, notebook in course.items():
-            nbformat.write(_prepared(notebook, names, rendered), source / name)
+            nbformat.write(_prepared(notebook, names, explorers or vh.BUILD, rendered), source / name)
         for name in beside:
             text = (NOTEBOOKS / name).read_text(encoding="utf-8")
             (source / name).write_text(_local(text, names), encoding="utf-8")
@@ -105,18 +106,18 @@ def write(notebooks, results):
     return vh.BUILD / "pages" / "index.html"
 
 
-def _prepared(notebook, names, folder):
-    """A copy of a notebook as Sphinx needs it; its explorer becomes a file of its own in `folder`."""
+def _prepared(notebook, names, explorers, folder):
+    """A copy of a notebook as Sphinx needs it; its explorer is copied from `explorers` into `folder`."""
     import explorer
 
     notebook = nbformat.from_dict(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     links = [o for cell in cells for o in cell.outputs if o.get("metadata", {}).get("explorer") == "link"]
     name = links and re.search(r'href="(?:[^"]*/)?([^"/]+)"', links[0].data["text/html"])[1]
-    if links and (vh.BUILD / name).is_file():
-        shutil.copy(vh.BUILD / name, folder)
+    if links and (explorers / name).is_file():
+        shutil.copy(explorers / name, folder)
         explorer.strip(notebook, page=name)
-    else:  # a stored notebook: the picture is enough
+    else:  # its picture has to do
         explorer.strip(notebook)
         for cell in cells:
             cell.outputs = [output for output in cell.outputs if output not in links]
@@ -136,7 +137,10 @@ def _local(text, names, folder=NOTEBOOKS):
 
     def target(match):
         name, mark, place = match[1].partition("#")
-        path = (folder / name).resolve().relative_to(vh.ROOT)
+        path = (folder / name).resolve()
+        if not path.is_relative_to(vh.ROOT):
+            return match[0]
+        path = path.relative_to(vh.ROOT)
         if path.name in names or path.parent.name == "pictures":
             return f"]({path.relative_to('notebooks').as_posix()}{mark}{place})"
         return f"]({refresh.repository()}/blob/main/{path.as_posix()}{mark}{place})"
@@ -184,11 +188,21 @@ def setup(app):
     app.add_html_math_renderer("mathml", (visit, None), (visit, None))
 
 
-if __name__ == "__main__":
+def main():
+    """The stored notebooks as pages, with the explorer of the stored models, as chapter 04 makes it."""
+    import explorer
+
     if not installed():
         sys.exit(MISSING)
-    try:
+    models, data = [vh.load(vh.REFERENCE / f"vae_{part}.keras") for part in ("encoder", "decoder")], vh.load_data()
+    with tempfile.TemporaryDirectory() as folder:
+        explorer.write(Path(folder, "explorer.html"), *models, data.x_val, data.y_val, "The VAE of chapter 03")
         results = f"## What you should see\n\n{refresh.results_table(stored().values())}"
-        print(f"Read on: {write({}, results)}")
+        print(f"Read on: {write({}, results, Path(folder))}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
     except (OSError, ValueError) as error:
         sys.exit(str(error))
