@@ -3,13 +3,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+<<<<<<< HEAD
 .PHONY: run run-all test browser lab notebooks experiments bench set-repo clean
+=======
+.PHONY: run run-all pages test lab notebooks experiments bench set-repo clean
+>>>>>>> h-pages
 
 run: .venv/course  ## set up, find the data, run chapters 01 to 04 in full into build/
 	$(BIN)/python notebooks/run.py $(ARGS)
 
 run-all: .venv/course  ## the same with chapter 05: about fifteen minutes more
 	$(BIN)/python notebooks/run.py --all $(ARGS)
+
+pages: .venv/course  ## the stored notebooks as pages into build/pages/; runs nothing
+	$(BIN)/python notebooks/pages.py
 
 test: .venv/tests  ## set up, lint, unit tests, notebooks in quick mode
 	$(BIN)/python -m ruff check .
@@ -44,13 +51,13 @@ clean:
 	rm -rf build .venv
 
 # The stamps are newer than what they were made from, so a second call installs nothing.
-.venv/course: requirements.txt
+.venv/course: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt --group pages
 	touch $@
 
-.venv/tests: .venv/course pyproject.toml
+.venv/tests: .venv/course
 	$(BIN)/python -m pip install --quiet --group test
 	touch $@
 

@@ -1,4 +1,4 @@
-"""Run the chapters in order into build/, with progress, and render them as pages.
+"""Run the chapters in order into build/, with progress, and render the course as pages.
 
 usage: python notebooks/run.py [--all] [--check] [--store] [NOTEBOOK ...]
 
@@ -9,17 +9,17 @@ usage: python notebooks/run.py [--all] [--check] [--store] [NOTEBOOK ...]
 A run that was stopped, whatever by, goes on from the last epoch that was finished: say the same again.
 Until a run is complete, build/resume holds the states of its trainings; delete it to begin anew.
 
-Writes build/NAME.ipynb, build/NAME.html, build/index.html and build/results.json.
+Writes build/NAME.ipynb, build/results.json and, where Sphinx is installed, build/pages/.
 """
 
 import argparse
 import asyncio
 import contextlib
 import hashlib
-import html
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,16 +28,15 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import jinja2
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbconvert import HTMLExporter
 
 NOTEBOOKS = Path(__file__).resolve().parent
 sys.path.insert(0, str(NOTEBOOKS.parent))
 
 import explorer
+import pages
 import refresh
 import vae_helpers as vh
 
@@ -134,19 +133,6 @@ def write(notebook, path):
     vh.write_text(path, nbformat.writes(notebook) + "\n")
 
 
-# nbconvert's "lab" pages, with the alternative text that its own template leaves out.
-TEMPLATE = """{% extends 'lab/index.html.j2' %}
-{% block data_png %}<div class="jp-RenderedImage jp-OutputArea-output">
-<img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
- alt="{{ output.metadata.get('image/png', {}).get('alt', '') | escape_html }}"></div>{% endblock %}"""
-
-
-def render(notebook, title):
-    """The notebook as a page of HTML."""
-    exporter = HTMLExporter(template_file="course", extra_loaders=[jinja2.DictLoader({"course": TEMPLATE})])
-    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
-
-
 def table(results, notebooks):
     """The lines "yours / expected" of a dictionary like build/results.json, for what these notebooks compute."""
     lines = [f"{'result':<42}{'yours':>9}   expected"]
@@ -160,22 +146,6 @@ def table(results, notebooks):
         verdict = "not compared" if not found else "ok" if found["ok"] else "OUTSIDE"
         lines.append(f"{name:<42}{yours:>9}   {f'{vh.short(low)} to {vh.short(high)}':<20} {verdict}")
     return lines
-
-
-def index(titles, lines):
-    """The page that leads to the others."""
-    items = "\n".join(f'<li><a href="{name}.html">{html.escape(title)}</a></li>' for name, title in titles.items())
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>VAE vs. autoencoder on Fashion-MNIST</title>
-<style>body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem }}
-pre {{ overflow-x: auto; font-size: .9rem; line-height: 1.4 }}</style></head>
-<body><h1>VAE vs. autoencoder on Fashion-MNIST</h1>
-<ul>{items}</ul>
-<h2>Your results and what to expect</h2>
-<pre>{html.escape(chr(10).join(lines))}</pre>
-</body></html>
-"""
 
 
 def find_data():
@@ -253,29 +223,33 @@ def main():
         results_path.unlink(missing_ok=True)
     if any((vh.BUILD / "resume" / path.stem).is_dir() for path in paths):
         print("Going on where the last run stopped; delete build/resume to begin anew.", flush=True)
-    progress, done, titles = Progress(), {}, {}
+    progress, done = Progress(), {}
     for path in paths:
         notebook, failure = execute(path, progress)
         write(notebook, vh.BUILD / path.name)
         if failure:
             sys.exit(f"\nFAILED: {failure}\nThe notebook as far as it went: build/{path.name}")
-        titles[path.stem] = notebook.cells[0].source.splitlines()[0].lstrip("# ")
-        vh.write_text(vh.BUILD / f"{path.stem}.html", render(notebook, titles[path.stem]))
         done[path] = notebook
 
     results = json.loads(results_path.read_text(encoding="utf-8")) if results_path.is_file() else {}
     lines = table(results, done.values())
-    vh.write_text(vh.BUILD / "index.html", index(titles, lines))
     for path in paths:
         shutil.rmtree(vh.BUILD / "resume" / path.stem, ignore_errors=True)  # the next run trains anew
     print("\n" + "\n".join(lines))
     if not complete:
         print("\nThis was not the full run, so nothing is compared.")
-    print(f"\nRead on: {vh.BUILD / 'index.html'}")
-    if options.check and any(line.endswith(("OUTSIDE", "not compared")) for line in lines):
-        sys.exit("Some results are missing or outside their bands: see the table above.")
-    if options.store:
+    outside = options.check and any(line.endswith(("OUTSIDE", "not compared")) for line in lines)
+    if options.store and not outside:
         store(done)
+    if pages.installed():
+        rows = ["result | yours | expected | ", "---|---|---|---"]
+        rows += [re.sub(" {2,}", " | ", line) for line in lines[1:]]
+        said = "\n".join(["## Your results and what to expect", "", *(f"| {row} |" for row in rows)])
+        print(f"\nRead on: {pages.write({path.name: notebook for path, notebook in done.items()}, said)}")
+    else:
+        print(f"\nRead on: {vh.BUILD}/*.ipynb. {pages.MISSING}")
+    if outside:
+        sys.exit("Some results are missing or outside their bands: see the table above.")
 
 
 if __name__ == "__main__":

@@ -27,3 +27,13 @@ def vae():
 
     keras.utils.set_random_seed(1)
     return vh.VAE(vh.build_encoder(), vh.build_decoder())
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The folder of the rendered pages: the stored notebooks, and two of the tests' own as if they had just run."""
+    import test_pages
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vh, "BUILD", tmp_path_factory.mktemp("site") / "build")
+        return test_pages.rendered()

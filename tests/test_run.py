@@ -13,6 +13,7 @@ import psutil
 import pytest
 import test_resume
 
+import pages
 import run
 import vae_helpers as vh
 
@@ -72,7 +73,24 @@ def test_failing_chapter_is_named_with_cell_and_error(build, monkeypatch, tmp_pa
     with pytest.raises(SystemExit) as left:
         run.main()
     assert "FAILED: 07_broken.ipynb, cell 2/3: RuntimeError: the reason" in left.value.code
-    assert (build / path.name).is_file() and not (build / "index.html").exists()
+    assert (build / path.name).is_file() and not (build / "pages").exists()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_run_ends_with_where_to_read_on(installed, build, monkeypatch, tmp_path, capsys):
+    path, written = tmp_path / "07_empty.ipynb", []
+    nbformat.write(nbformat.v4.new_notebook(), path)
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(vh.SAMPLE))
+    monkeypatch.setattr(sys, "argv", ["run.py", str(path)])
+    monkeypatch.setattr(pages, "installed", lambda: installed)
+    monkeypatch.setattr(pages, "write", lambda *given: written.append(given) or "the first page")
+    run.main()
+    said = capsys.readouterr().out
+    assert (build / path.name).is_file()
+    if installed:
+        assert "Read on: the first page" in said and list(written[0][0]) == [path.name]
+    else:
+        assert "pages are left out, because Sphinx is not installed" in said and not written
 
 
 def test_epochs_reach_the_terminal(tmp_path):

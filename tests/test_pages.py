@@ -1,0 +1,150 @@
+"""The rendered pages: complete, legible without a network, and without a dead end."""
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+
+import pages
+import refresh
+import vae_helpers as vh
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+ALT = 'A grey pixel, "alone" & <small>.'
+PROSE = r"""# A small chapter
+
+[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/x)
+
+| | |
+|---|---|
+| **You will** | see $\hat{x}$ |
+
+$$\begin{aligned} a &= \sum_{k=1}^K \mathbf{x} \\ &= \mathcal{N}(\mu, \text{one}) \end{aligned}$$
+
+Read [chapter 03](03_vae.ipynb), then [the helper](../vae_helpers.py)."""
+
+
+def small(address):
+    """A notebook with a formula, a table, a figure, and an explorer at `address`."""
+    picture = {"image/png": PIXEL, "text/plain": "words"}
+    frame = '<iframe srcdoc="&lt;p&gt;" title="Explorer"></iframe>'
+    link = f'<a href="../build/{address}" target="_blank">Open the explorer</a>'
+    outputs = [
+        nbformat.v4.new_output("stream", name="stdout", text="epoch 50/50  loss 1\n"),
+        nbformat.v4.new_output("display_data", picture, metadata={"image/png": {"alt": ALT}}),
+        nbformat.v4.new_output("display_data", {**picture, "text/html": frame}, metadata={"explorer": "page"}),
+        nbformat.v4.new_output("display_data", {"text/html": link}, metadata={"explorer": "link"}),
+    ]
+    code = nbformat.v4.new_code_cell("figure", outputs=outputs, execution_count=1)
+    python = {"language_info": {"name": "python"}}
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(PROSE), code], metadata=python)
+
+
+def rendered():
+    """The pages of the stored notebooks and two small ones; the explorer of the second is not there."""
+    vh.BUILD.mkdir()
+    (vh.BUILD / "explorer_06.html").write_text("<p>Sliders")
+    notebooks = {"06_small.ipynb": small("explorer_06.html"), "07_other.ipynb": small("explorer_07.html")}
+    return pages.write(notebooks, "## Your results and what to expect\n\nA table.").parent
+
+
+class Tags(HTMLParser):
+    """(tag, attributes) of each element of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+@pytest.fixture(scope="session")
+def tags(site):
+    """The elements of every page, {name: [(tag, attributes), ...]}."""
+    return {path.name: Tags(path.read_text("utf-8")).found for path in site.glob("*.html")}
+
+
+def test_every_chapter_has_a_page_and_solutions_have_none(tags):
+    stems = {path.stem for path in refresh.chapters()} - {"solutions"}
+    assert {f"{stem}.html" for stem in stems} | {"index.html", "ERRATA.html", "TEACHING.html"} <= set(tags)
+    assert "solutions.html" not in tags
+
+
+def test_pages_fetch_nothing_from_elsewhere(site, tags):
+    for name, found in tags.items():
+        for tag, attributes in found:
+            if tag in ("link", "script", "img", "iframe", "source"):
+                address = attributes.get("src") or attributes.get("href") or ""
+                assert not re.match(r"(https?:)?//", address), f"{name}: {tag} {address}"
+            assert "srcset" not in attributes
+    for path in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", path.read_text("utf-8")), path.name
+
+
+def test_every_link_inside_leads_somewhere(site, tags):
+    for name, found in tags.items():
+        for _, attributes in found:
+            for address in (attributes.get("href"), attributes.get("src")):
+                if address and not re.match(r"[a-z]+:|#", address):
+                    file = unquote(re.split("[#?]", address)[0])
+                    assert (site / file).is_file(), f"{name}: {address}"
+
+
+def test_chapters_have_previous_next_and_contents(tags):
+    for name in ("02_autoencoder.html", "04_reconstruct_interpolate_sample.html"):
+        contents = {attributes.get("href") for tag, attributes in tags[name] if tag == "a"}
+        assert {"03_vae.html", "ERRATA.html"} <= contents
+        assert {"prev", "next"} <= {attributes.get("rel") for tag, attributes in tags[name] if tag == "link"}
+
+
+def test_formulas_are_mathml(site, tags):
+    page = (site / "06_small.html").read_text("utf-8")
+    formulas = re.findall(r"<math.*?</math>", page, re.S)
+    assert len(formulas) == 2 and "<mtable" in formulas[1] and "<mtext>one</mtext>" in formulas[1]
+    assert "begin{" not in page and "$" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert sum(tag == "math" for tag, _ in tags["03_vae.html"]) > 40
+
+
+def test_figures_and_tables_are_there(tags):
+    found = tags["06_small.html"]
+    assert ALT in [attributes.get("alt") for tag, attributes in found if tag == "img"]
+    assert "table" in [tag for tag, _ in found]
+
+
+def test_links_to_other_chapters_and_files(site):
+    page = (site / "06_small.html").read_text("utf-8")
+    assert 'href="03_vae.html"' in page and 'href="https://colab.research.google.com/x"' in page
+    assert f'href="{refresh.repository()}/blob/main/vae_helpers.py"' in page
+
+
+def test_explorer_is_a_file_beside_the_page(site, tags):
+    frames = [attributes for tag, attributes in tags["06_small.html"] if tag == "iframe"]
+    assert [frame["src"] for frame in frames] == ["explorer_06.html"] and "srcdoc" not in frames[0]
+    assert (site / "explorer_06.html").read_text() == "<p>Sliders"
+    assert "explorer_06.html" in [attributes.get("href") for tag, attributes in tags["06_small.html"] if tag == "a"]
+
+
+def test_explorer_that_is_not_there_leaves_its_picture(site, tags):
+    assert not any(tag == "iframe" for tag, _ in tags["07_other.html"])
+    assert "explorer_07" not in (site / "07_other.html").read_text("utf-8")
+    pictures = [attributes for tag, attributes in tags["07_other.html"] if tag == "img" and PIXEL in attributes["src"]]
+    assert len(pictures) == 2
+
+
+def test_first_page_says_what_was_run_here(site):
+    page = (site / "index.html").read_text("utf-8")
+    assert "Run on this machine: 06_small, 07_other." in page and "Your results and what to expect" in page
+
+
+def test_faults_are_told_and_the_pages_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(vh, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(pages, "stored", dict)
+    monkeypatch.setattr(pages, "BESIDE", ())
+    prose = nbformat.v4.new_markdown_cell("# A chapter\n\n$\\nonsense$")
+    with pytest.raises(ValueError, match=r"have a fault.*cannot be rendered: \\nonsense"):
+        pages.write({"08_fault.ipynb": nbformat.v4.new_notebook(cells=[prose])}, "")
+    assert (vh.BUILD / "pages" / "08_fault.html").is_file()
