@@ -3,16 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-<<<<<<< HEAD
-.PHONY: run run-all test browser lab notebooks experiments bench set-repo clean
-=======
-.PHONY: run run-all pages test lab notebooks experiments bench set-repo clean
->>>>>>> h-pages
+.PHONY: run run-all pages test browser lab notebooks experiments bench handout set-repo clean
 
 run: .venv/course  ## set up, find the data, run chapters 01 to 04 in full into build/
 	$(BIN)/python notebooks/run.py $(ARGS)
 
-run-all: .venv/course  ## the same with chapter 05: about fifteen minutes more
+run-all: .venv/course  ## the same with chapter 05 and the exercises: about fifteen minutes more
 	$(BIN)/python notebooks/run.py --all $(ARGS)
 
 pages: .venv/course  ## the stored notebooks as pages into build/pages/; runs nothing
@@ -42,6 +38,11 @@ bench: .venv/course  ## time fit beside Keras, PyTorch, JAX and the matrix produ
 	$(BIN)/python tests/bench_fit.py $(ARGS)
 	$(BIN)/python tests/bench_fit.py --startup $(ARGS)
 	$(BIN)/python tests/bench_fit.py --growth $(ARGS)
+
+handout:  ## build/handout.zip: what is committed, without solutions, marking guide and tests, for students
+	mkdir -p build
+	git archive --format=zip --prefix=vae-vs-autoencoder/ --output=build/handout.zip HEAD -- . \
+	    ':(exclude)notebooks/solutions.ipynb' ':(exclude)notebooks/MARKING.md' ':(exclude)tests'
 
 set-repo: .venv/course  ## make set-repo OWNER=name: the repository's address in badges and first cells
 	$(if $(OWNER),,$(error say whose it is: make set-repo OWNER=name))

@@ -25,8 +25,13 @@ ADDRESS = re.compile(r"(github\.com/|research\.google\.com/github/)[\w.-]+/vae-v
 
 
 def chapters():
-    """The notebooks, in reading order."""
-    return sorted((ROOT / "notebooks").glob("*.ipynb"))
+    """The chapters, in reading order."""
+    return sorted((ROOT / "notebooks").glob("0[1-9]_*.ipynb"))
+
+
+def notebooks():
+    """The chapters, then the exercises and their solutions."""
+    return [*chapters(), *(ROOT / "notebooks" / f"{name}.ipynb" for name in ("exercises", "solutions"))]
 
 
 def repository():
@@ -91,10 +96,12 @@ def main(owner=None):
             sys.exit(f"'{owner}' is not the name of a GitHub user or organisation.")
         text = settings.read_text(encoding="utf-8")
         settings.write_text(ADDRESS.sub(lambda match: f"{match[1]}{owner}/vae-vs-autoencoder", text), encoding="utf-8")
-    address, notebooks = repository(), []
-    for path in chapters():
+    address, read = repository(), []
+    for path in notebooks():
+        if not path.is_file():  # solutions, in what is handed out to students
+            continue
         notebook = nbformat.read(path, as_version=4)
-        notebooks.append(notebook)
+        read.append(notebook)
         before = copy.deepcopy(notebook)
         for cell in notebook.cells:
             cell.source = refreshed(cell.source, address)
@@ -106,7 +113,7 @@ def main(owner=None):
             print(f"refreshed: {path.relative_to(ROOT)}")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    readme.write_text(refreshed_readme(text, notebooks, address), encoding="utf-8")
+    readme.write_text(refreshed_readme(text, read, address), encoding="utf-8")
 
 
 if __name__ == "__main__":

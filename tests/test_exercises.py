@@ -1,0 +1,706 @@
+"""The exercises, their solutions and their checks: right answers pass however written, wrong ones are told apart."""
+
+import functools
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import keras
+import nbformat
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+import vae_helpers as vh
+from notebooks import checks
+
+EXERCISES, SOLUTIONS = (
+    nbformat.read(vh.ROOT / "notebooks" / f"{name}.ipynb", as_version=4) for name in ("exercises", "solutions")
+)
+MARKING = (vh.ROOT / "notebooks" / "MARKING.md").read_text(encoding="utf-8")
+
+
+def has_tag(cell, tag):
+    return tag in cell.metadata.get("tags", [])
+
+
+def solution(name):
+    """What the solutions call `name`, made by running the cell that defines it."""
+    cell = next(
+        c for c in SOLUTIONS.cells if has_tag(c, "answer") and re.search(rf"^(def|class) {name}\b", c.source, re.M)
+    )
+    scope = {"vh": vh, "keras": keras, "np": np, "layers": layers, "ops": ops}
+    exec(cell.source, scope)
+    return scope[name]
+
+
+def planted(name):
+    """The same of the exercises."""
+    cell = next(
+        c for c in EXERCISES.cells if has_tag(c, "answer") and re.search(rf"^(def|class) {name}\b", c.source, re.M)
+    )
+    scope = {"vh": vh, "keras": keras, "np": np, "layers": layers, "ops": ops}
+    exec(cell.source, scope)
+    return scope[name]
+
+
+# ---------------------------------------------------------------- answers, and what is said of the wrong ones
+
+
+def price(mean, sigma):
+    return 0.5 * (np.square(mean) + np.square(sigma) - 1 - np.log(np.square(sigma)))
+
+
+CLOUD = price(np.array([2, 0]), np.array([1, 0.5]))
+FLAT = 784 * np.log(2)
+
+
+def dead_in_a_loop(codes):
+    return [all(float(v) == 0 for v in codes[:, unit]) for unit in range(codes.shape[1])]  # a mask
+
+
+def arc_by_hand(a, b, t):
+    rows = []
+    for part in np.atleast_1d(t):
+        cosine = float(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)))
+        if cosine > 0.999999:
+            rows.append([(1 - part) * p + part * q for p, q in zip(a, b)])
+            continue
+        angle = np.arccos(cosine)
+        rows.append(np.sin((1 - part) * angle) / np.sin(angle) * a + np.sin(part * angle) / np.sin(angle) * b)
+    return rows
+
+
+def arc_in_tensorflow(a, b, t):
+    a, b, t = (tf.cast(v, "float64") for v in (a, b, t))
+    angle = tf.acos(tf.clip_by_value(tf.tensordot(a, b, 1) / (tf.norm(a) * tf.norm(b)), -1, 1))
+    if angle < 1e-2:
+        return a + t[:, None] * (b - a)
+    return (tf.sin((1 - t) * angle)[:, None] * a + tf.sin(t * angle)[:, None] * b) / tf.sin(angle)
+
+
+def chapters_arc(a, b, t):
+    angle = np.arccos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+    with np.errstate(all="ignore"):
+        return (np.sin((1 - t)[:, None] * angle) * a + np.sin(t[:, None] * angle) * b) / np.sin(angle)
+
+
+def stretched_line(a, b, t):
+    line, t = a + t[:, None] * (b - a), t[:, None]
+    lengths = (1 - t) * np.linalg.norm(a) + t * np.linalg.norm(b)
+    return line / np.linalg.norm(line, axis=1, keepdims=True) * lengths
+
+
+def turned_in_a_loop(decoder, dimension, values):
+    return [np.asarray(decoder(np.eye(10, dtype="float32")[None, dimension] * v))[0] for v in values]
+
+
+def turned_with_ops(decoder, dimension, values):
+    return decoder.predict(ops.convert_to_tensor(values)[:, None] * ops.one_hot(dimension, 10), verbose=0)
+
+
+def all_turned(decoder, dimension, values):
+    return decoder(np.repeat(np.asarray(values)[:, None], 10, axis=1).astype("float32"))
+
+
+def row_turned(decoder, dimension, values):
+    codes = np.zeros((10, 10), "float32")
+    codes[dimension] = values
+    return decoder(codes)
+
+
+def drawn_with_cholesky(codes, n):
+    root = np.linalg.cholesky(np.cov(codes.T))
+    return (codes.mean(0) + np.random.default_rng(5).normal(size=(n, len(root))) @ root.T).astype("float32")
+
+
+def drawn_with_svd(codes, n):
+    centre = codes.mean(axis=0)
+    _, s, v = np.linalg.svd(codes - centre, full_matrices=False)
+    noise = keras.random.normal((n, len(s)), seed=2)
+    return centre + noise * (s / len(codes) ** 0.5) @ v
+
+
+def nll(x, x_hat):
+    return -(x * np.log(x_hat) + (1 - x) * np.log(1 - x_hat))
+
+
+def loss_in_keras(x, x_hat, z_mean, z_log_var):
+    bce = x.shape[1] * keras.losses.binary_crossentropy(x, x_hat)
+    return ops.mean(bce + ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=1))
+
+
+def loss_for_each(x, x_hat, z_mean, z_log_var):
+    return [[float(nll(a, b).sum() + price(m, np.exp(s / 2)).sum())] for a, b, m, s in zip(x, x_hat, z_mean, z_log_var)]
+
+
+def loss_with(bce, kl, whole=1.0):
+    """A loss that takes each term `bce` and `kl` times, in place of once."""
+
+    def loss(x, x_hat, z_mean, z_log_var):
+        k = np.sum(price(z_mean, np.exp(z_log_var / 2)), axis=1)
+        return whole * np.mean(bce * nll(x, x_hat).sum(axis=1) + kl * k)
+
+    return loss
+
+
+def ten_times_the_mean(x, x_hat, z_mean, z_log_var):
+    return np.mean(nll(x, x_hat).sum(axis=1) + 10 * price(z_mean, np.exp(z_log_var / 2)).mean(axis=1))
+
+
+def weight_1024(x, x_hat, z_mean, z_log_var):
+    return np.mean(1024 * nll(x, x_hat).mean(axis=1) + price(z_mean, np.exp(z_log_var / 2)).sum(axis=1))
+
+
+def summed_over_the_batch(x, x_hat, z_mean, z_log_var):
+    return nll(x, x_hat).sum() + price(z_mean, np.exp(z_log_var / 2)).sum()
+
+
+class Fresh(layers.Layer):
+    def call(self, inputs):
+        return inputs[0] + tf.exp(inputs[1] / 2) * tf.random.normal(tf.shape(inputs[0]))
+
+
+def fresh_function(inputs):
+    return inputs[0] + ops.sqrt(ops.exp(inputs[1])) * keras.random.normal(ops.shape(inputs[0]))
+
+
+def numbered_noise(inputs):
+    return inputs[0] + ops.exp(0.5 * inputs[1]) * keras.random.normal(ops.shape(inputs[0]), seed=1)
+
+
+def one_for_all(inputs):
+    return inputs[0] + ops.exp(0.5 * inputs[1]) * keras.random.normal((1, 10))
+
+
+def numpy_noise(inputs):
+    return inputs[0] + ops.exp(0.5 * inputs[1]) * np.random.default_rng().normal(size=inputs[0].shape).astype("float32")
+
+
+def variance_noise(inputs):
+    return inputs[0] + ops.exp(inputs[1]) * keras.random.normal(ops.shape(inputs[0]))
+
+
+class DrawsByHand(vh.VAE):
+    def call(self, inputs, training=None):
+        mean, log_var = self.encoder(inputs)
+        self._kl = ops.sum(vh.kl_to_prior(mean, log_var), axis=1)
+        return self.decoder(mean + ops.exp(log_var / 2) * keras.random.normal(ops.shape(mean)))
+
+
+class NeverDraws(vh.VAE):
+    def call(self, inputs, training=None):
+        z_mean, z_log_var = self.encoder(inputs)
+        self._kl = ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=-1)
+        return self.decoder(z_mean)
+
+
+class DrawsWide(vh.VAE):
+    def call(self, inputs, training=None):
+        z_mean, z_log_var = self.encoder(inputs)
+        self._kl = ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=-1)
+        return self.decoder(self.sampling([z_mean, z_log_var + 3]))
+
+
+def new_in_keras(encoder, decoder, images, n):
+    return decoder(keras.random.normal((n, 10), seed=4))
+
+
+def new_one_by_one(encoder, decoder, images, n):
+    rng = np.random.default_rng()
+    return decoder.predict(np.array([[rng.normal() for _ in range(10)] for _ in range(n)]), verbose=0)
+
+
+def uniform_codes(encoder, decoder, images, n):
+    return decoder(np.random.default_rng(0).uniform(-(3**0.5), 3**0.5, (n, 10)).astype("float32"))
+
+
+def same_code(encoder, decoder, images, n):
+    return decoder(np.repeat(np.random.default_rng(0).normal(size=(1, 10)), n, axis=0).astype("float32"))
+
+
+def short_codes(encoder, decoder, images, n):
+    return decoder((0.5 * np.random.default_rng(0).normal(size=(n, 10))).astype("float32"))
+
+
+def pairs_in_a_loop(labels, n):
+    rng, found = np.random.default_rng(), []
+    while len(found) < n:
+        a, b = rng.integers(len(labels)), rng.integers(len(labels))
+        if labels[a] != labels[b]:
+            found.append((int(a), int(b)))
+    return found
+
+
+def pairs_by_class(labels, n):
+    classes = [np.flatnonzero(labels == c) for c in range(10)]
+    steps = [(c, (c + 1 + k % 9) % 10, k) for k in range(n) for c in [k % 10]]
+    return tf.constant([[classes[a][k % len(classes[a])], classes[b][(7 * k) % len(classes[b])]] for a, b, k in steps])
+
+
+def shuffled_pairs(labels, n):
+    return np.random.default_rng(0).permutation(len(labels))[: 2 * n].reshape(n, 2)
+
+
+def first_and_last(labels, n):
+    order = np.argsort(labels)
+    return np.stack([order[:n], order[::-1][:n]], axis=1)
+
+
+def density_in_keras(z, z_mean, z_log_var):
+    z, z_mean, z_log_var = (ops.cast(v, "float64") for v in (z, z_mean, z_log_var))
+    return -0.5 * ops.sum(ops.square(z - z_mean) * ops.exp(-z_log_var) + z_log_var + np.log(2 * np.pi), axis=-1)
+
+
+def density_with_scipy(z, z_mean, z_log_var):
+    from scipy.stats import norm
+
+    return norm.logpdf(z, z_mean, np.exp(0.5 * z_log_var)).sum(axis=1)[:, None]
+
+
+def density_half_mended(z, z_mean, z_log_var):
+    return -0.5 * ((z - z_mean) ** 2 / np.exp(z_log_var) + 0.5 * z_log_var + np.log(2 * np.pi)).sum(axis=1)
+
+
+def density_without_constant(z, z_mean, z_log_var):
+    return -0.5 * ((z - z_mean) ** 2 / np.exp(z_log_var) + z_log_var).sum(axis=1)
+
+
+def density_averaged(z, z_mean, z_log_var):
+    return -0.5 * ((z - z_mean) ** 2 / np.exp(z_log_var) + z_log_var + np.log(2 * np.pi)).mean(axis=1)
+
+
+def digits(scale=1 / 16, dtype="float32", shape=(784,), cuts=(1400, 1600), start=1600):
+    """Other images as the solutions make them, with something changed."""
+    from sklearn.datasets import load_digits
+
+    large = np.pad(np.kron(load_digits().images, np.ones((3, 3))), ((0, 0), (2, 2), (2, 2))) * scale
+    images = large.reshape(-1, *shape).astype(dtype)
+    return images[: cuts[0]], images[cuts[0] : cuts[1]], images[start:]
+
+
+def noisy_bars():
+    rng = np.random.default_rng(0)
+    images = np.zeros((900, 28, 28), "float32")
+    for image in images:
+        image[:, rng.integers(28)] = image[rng.integers(28)] = rng.uniform(0.3, 1)
+    return tuple(tf.constant(part.reshape(-1, 784)) for part in np.split(images, [700, 800]))
+
+
+def garments():
+    return tuple(np.split(checks.sample()[0], [1500, 1700]))
+
+
+def conv_encoder(filters=8, heads=None, width=32, twin=False, kind=layers.Conv2D):
+    image = keras.Input((784,))
+    x = kind(filters, 5, strides=3, padding="same", activation="gelu")(layers.Reshape((28, 28, 1))(image))
+    x = layers.Dense(width, activation="relu")(layers.Flatten()(x))
+    mean = layers.Dense(10, activation=heads)(x)
+    return keras.Model(image, [mean, mean if twin else layers.Dense(10, activation=heads)(x)])
+
+
+def conv_sequential():
+    body = keras.Sequential([layers.Reshape((28, 28, 1)), layers.Conv2D(16, 3, strides=4, activation="relu"),
+                             layers.GlobalAveragePooling2D()])  # fmt: skip
+    image = keras.Input((784,))
+    x = body(image)
+    return keras.Model(image, (layers.Dense(10)(x), layers.Dense(10)(x)))
+
+
+class Conditional(vh.VAE):
+    def call(self, inputs):
+        z_mean, z_log_var = self.encoder(inputs)
+        self._kl = ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=-1)
+        return self.decoder([self.sampling([z_mean, z_log_var]), inputs[1]])
+
+
+def conditional(
+    latent_dim=10, to_encoder=True, use_label=True, use_code=True, last="sigmoid", shift=0, activation="relu"
+):
+    image, label, z = keras.Input((784,)), keras.Input((10,)), keras.Input((latent_dim,))
+    x = layers.Dense(128, activation=activation)(layers.Concatenate()([image, label]) if to_encoder else image)
+    encoder = keras.Model([image, label], [layers.Dense(latent_dim)(x), layers.Dense(latent_dim)(x)])
+    inputs = [z] * use_code + [label] * use_label
+    x = layers.Dense(128, activation=activation)(layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0])
+    decoder = keras.Model([z, label], layers.Dense(784, activation=last)(x))
+    return Conditional(encoder, decoder)
+
+
+class Schedule(keras.callbacks.Callback):
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.kl_weight.assign(np.sin(np.pi / 2 * min(epoch / self.epochs, 1)) ** 2)
+
+
+def scheduled(weight, replace=False):
+    """A callback that sets the weight to what `weight(epoch, epochs)` says."""
+
+    def make(vae, epochs):
+        def begin(epoch, logs=None):
+            if replace:
+                vae.kl_weight = weight(epoch, epochs)
+            else:
+                vae.kl_weight.assign(weight(epoch, epochs))
+
+        return keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+
+    return make
+
+
+def half_cosine(epoch, epochs):
+    return 0.5 - 0.5 * np.cos(np.pi * min(epoch, epochs) / epochs)
+
+
+MEAN = "what do the prices of dimensions do"
+RIGHT = {
+    "grey_card": [(500, FLAT), (0, np.float32(543)), ([1.0], tf.constant([543.43])), (1, "543.4")],
+    "parameters": [(1, 159_794), (1, 159_794.0), (np.array([3]), tf.constant(159_794))],
+    "cloud_price": [(1, CLOUD.sum()), (2, 2.32), (3, ops.sum(ops.convert_to_tensor(CLOUD)))],
+    "which_beta": [([2.048, 784, 0.05],), (np.array([[2.05], [784.0], [0.05]]),), (tf.constant([2.048, 784, 0.05]),)],
+    "inside_ball": [(0.5, 0.000172), (0, 0.00012), (0.1, tf.constant([0.0002]))],
+    "dead_units": [
+        (solution("dead_units"),),
+        (dead_in_a_loop,),
+        (lambda codes: tf.reduce_sum(tf.cast(tf.reduce_all(codes == 0, axis=0), "int32")),),
+        (lambda codes: [np.sum(np.std(codes, axis=0) == 0)],),
+    ],
+    "draw": [
+        (solution("draw"),),
+        (lambda m, s, noise: m + np.sqrt(np.exp(s)) * noise,),
+        (lambda m, s, noise: tf.add(m, tf.multiply(tf.exp(s / 2), noise)),),
+    ],
+    "kl": [
+        (solution("kl"),),
+        (lambda m, s: ops.sum(vh.kl_to_prior(m, s), axis=1),),
+        (lambda m, s: [[sum(price(a, np.exp(b / 2)))] for a, b in zip(m, s)],),
+        (lambda m, s: -0.5 * tf.reduce_sum(1 + s - m**2 - tf.exp(s), axis=-1),),
+    ],
+    "traverse": [(solution("traverse"),), (turned_in_a_loop,), (turned_with_ops,)],
+    "slerp": [(solution("slerp"),), (arc_by_hand,), (arc_in_tensorflow,)],
+    "draw_like": [(solution("draw_like"),), (drawn_with_cholesky,), (drawn_with_svd,)],
+    "loss": [(solution("vae_loss"),), (loss_in_keras,), (loss_for_each,)],
+    "any_size": [(solution("any_size_loss"),), (loss_in_keras,), (loss_for_each,)],
+    "shake": [(solution("Shake"),), (Fresh,), (vh.Sampling(),), (fresh_function,)],
+    "validation": [(solution("TidyVAE"),), (vh.VAE,), (DrawsByHand,)],
+    "new_garments": [(solution("new_garments"),), (new_in_keras,), (new_one_by_one,)],
+    "pairs": [(solution("pairs"),), (pairs_in_a_loop,), (pairs_by_class,)],
+    "log_density": [(solution("log_q"),), (density_in_keras,), (density_with_scipy,)],
+    "other_data": [(solution("other_images"),), (noisy_bars,), (lambda: list(digits(cuts=(1000, 1200), start=1200)),)],
+    "convolutional": [(solution("build_conv_encoder"),), (conv_encoder,), (conv_sequential,)],
+    "conditional": [
+        (solution("build_conditional"),),
+        (functools.partial(conditional, 4, to_encoder=False),),
+        (functools.partial(conditional, activation="gelu"),),
+    ],
+    "schedule": [(solution("cosine_warm_up"),), (lambda vae, epochs: Schedule(epochs),), (scheduled(half_cosine),)],
+}
+WRONG = {
+    "grey_card": [
+        ((1, np.log(2)), "one pixel"),
+        ((1, 784.0), "in bits"),
+        ((1, 0), "free"),
+        ((1, 190), "too small"),
+        ((1, float("nan")), "nan"),
+        ((1, [1, 2]), "one number"),
+        ((1, "many"), "should be numbers"),
+    ],
+    "parameters": [((1, 158_800), "after its matrix product"), ((1, 79_510), "half"), ((1, 223_586), "too large")],
+    "cloud_price": [
+        ((1, CLOUD.mean()), "average"),
+        ((1, CLOUD.sum() / np.log(2)), "bits"),
+        ((1, -CLOUD.sum()), "negative"),
+        ((1, 2.0966), "Standard deviation or variance"),
+        ((1, 2.0), "one of the two"),
+        ((1, 9), "too large"),
+    ],
+    "which_beta": [
+        (([500, 784, 0.05],), "first is too large"),
+        (([2.048, 1, 0.05],), "second is too small"),
+        (([2.048, 784, 20],), "third is upside down"),
+        ((2.048,), "shape"),
+    ],
+    "inside_ball": [
+        ((0.1, 0.6827), "on a line"),
+        ((0.1, 0.0), "many more"),
+        ((0.1, 0.0172), "percent"),
+        ((0.1, 0.4), "too large"),
+    ],
+    "dead_units": [
+        ((lambda codes: (codes == 0).any(axis=0).sum(),), "not dead"),
+        ((lambda codes: (codes == 0).all(axis=1).sum(),), "images"),
+        ((lambda codes: (codes == 0).all(axis=0).mean(),), "share"),
+        ((lambda codes: (codes.max(axis=0) > 0).sum(),), "living"),
+        ((lambda codes: (codes == 0).sum(),), "single zeros"),
+        ((lambda codes: (codes.mean(axis=0) < 0.1).sum(),), "speak rarely"),
+    ],
+    "draw": [
+        ((lambda m, s, noise: m + np.exp(s) * noise,), "variance that you stretch"),
+        ((lambda m, s, noise: m + noise,), "arrives as it is"),
+        ((lambda m, s, noise: np.exp(0.5 * s) * noise,), "exactly at the mean"),
+        ((lambda m, s, noise: m + s * noise,), "negative"),
+    ],
+    "kl": [
+        ((lambda m, s: price(m, np.exp(s / 2)).mean(axis=1),), "ten times too small"),
+        ((lambda m, s: price(m, np.exp(s / 2)).sum(),), "whole batch"),
+        ((lambda m, s: price(m, np.exp(s / 2)),), "each dimension of each image"),
+        ((lambda m, s: price(m, np.exp(s / 2)).sum(axis=0),), "ten numbers"),
+        ((lambda m, s: 2 * price(m, np.exp(s / 2)).sum(axis=1),), "twice"),
+        ((lambda m, s: -price(m, np.exp(s / 2)).sum(axis=1),), "sign"),
+        ((lambda m, s: 0.5 * (m**2 + np.exp(0.5 * s) - 1 - 0.5 * s).sum(axis=1),), "the width of a cloud"),
+        ((lambda m, s: 0.5 * (np.abs(m) + np.exp(s) - 1 - s).sum(axis=1),), "the mean of a cloud"),
+        ((lambda m, s: 0.5 * (m**2 + np.exp(s) - s).sum(axis=1),), "should cost nothing"),
+    ],
+    "traverse": [
+        ((all_turned,), "all dimensions"),
+        ((row_turned,), "your code stopped"),
+        ((lambda decoder, d, v: np.outer(v, np.eye(10)[d]),), "Are they decoded"),
+        ((lambda decoder, d, v: turned_in_a_loop(decoder, d, v[::-1]),), "backwards"),
+        ((lambda decoder, d, v: turned_in_a_loop(decoder, (d + 1) % 10, v),), "rest"),
+        ((lambda decoder, d, v: turned_in_a_loop(decoder, d, 0 * v),), "nothing moves"),
+    ],
+    "slerp": [
+        ((lambda a, b, t: a + t[:, None] * (b - a),), "straight line"),
+        ((chapters_arc,), "same direction"),
+        ((stretched_line,), "not equal steps"),
+        ((lambda a, b, t: arc_by_hand(b, a, t),), "backwards"),
+    ],
+    "draw_like": [
+        ((lambda c, n: np.random.default_rng(0).normal(c.mean(0), c.std(0), (n, 4)),), "grow together"),
+        ((lambda c, n: np.random.default_rng(0).normal(c.mean(0), c.var(0), (n, 4)),), "standard deviation"),
+        ((lambda c, n: c[np.random.default_rng(0).integers(len(c), size=n)],), "not new ones"),
+        ((lambda c, n: np.random.default_rng(0).normal(size=(n, 4)),), "centre"),
+        ((lambda c, n: drawn_with_cholesky(c, 10),), "shape"),
+    ],
+    "loss": [
+        ((planted("vae_loss"),), "one nat of KL 0.1"),
+        ((ten_times_the_mean,), "not for another"),
+        ((loss_with(1 / 784, 1),), "0.00127"),
+        ((loss_with(1, 1, 1 / 784),), "the scale is not"),
+        ((summed_over_the_batch,), "number of images"),
+    ],
+    "any_size": [
+        ((planted("any_size_loss"),), "reconstruction adds 0.488"),
+        ((weight_1024,), "not for another"),
+        ((loss_with(1, 2.048),), "one nat of KL 2.048"),
+    ],
+    "shake": [
+        ((planted("Shake"),), "the same codes"),
+        ((numbered_noise,), "the same codes"),
+        ((one_for_all,), "alike"),
+        ((numpy_noise,), "not in training"),
+        ((variance_noise,), "mean and the width"),
+        ((lambda inputs: inputs[0],), "no noise"),
+    ],
+    "validation": [
+        ((planted("TidyVAE"),), "in validation"),
+        ((NeverDraws,), "in training"),
+        ((DrawsWide,), "not as their clouds"),
+    ],
+    "new_garments": [
+        ((planted("new_garments"),), "Where do the codes come from"),
+        ((uniform_codes,), "shape is not"),
+        ((same_code,), "same garment"),
+        ((short_codes,), "spread"),
+    ],
+    "pairs": [
+        ((planted("pairs"),), "two ends of each walk"),
+        ((shuffled_pairs,), "still lead"),
+        ((first_and_last,), "never walked"),
+    ],
+    "log_density": [
+        ((planted("log_q"),), "wrong with the width"),
+        ((density_half_mended,), "area is"),
+        ((density_without_constant,), "constant is missing"),
+        ((density_averaged,), "three are not"),
+    ],
+    "other_data": [
+        ((functools.partial(digits, scale=1),), "from 0 to 16"),
+        ((functools.partial(digits, dtype="float64"),), "float32"),
+        ((functools.partial(digits, shape=(28, 28)),), "rows of 784"),
+        ((functools.partial(digits, start=0),), "share"),
+        ((garments,), "Fashion-MNIST"),
+    ],
+    "convolutional": [
+        ((vh.build_encoder,), "no two-dimensional"),
+        ((functools.partial(conv_encoder, heads="relu"),), "never negative"),
+        ((functools.partial(conv_encoder, width=512),), "quarter"),
+        ((functools.partial(conv_encoder, twin=True),), "same numbers"),
+    ],
+    "conditional": [
+        ((functools.partial(conditional, use_label=False),), "whatever class"),
+        ((functools.partial(conditional, use_code=False),), "every code"),
+        ((functools.partial(conditional, last=None),), "leave [0, 1]"),
+        ((lambda: vh.VAE(vh.build_encoder(), vh.build_decoder()),), "two inputs"),
+    ],
+    "schedule": [
+        ((scheduled(lambda e, n: min(1, e / n)),), "straight line"),
+        ((scheduled(half_cosine, replace=True),), "replaced"),
+        ((scheduled(lambda e, n: 0.5 - 0.5 * np.cos(np.pi * e / n)),), "stay there"),
+        ((scheduled(lambda e, n: 1.0),), "never changes"),
+        ((scheduled(lambda e, n: 1 - half_cosine(e, n)),), "should be 0"),
+        ((scheduled(lambda e, n: min(1, e / n) ** 2),), "halfway"),
+        ((lambda vae, n: half_cosine,), "callback is wanted"),
+    ],
+}
+
+
+def verdict(name, answers, capsys):
+    getattr(checks, name)(*answers)
+    said = capsys.readouterr().out.strip()
+    assert said.splitlines()[-1] == checks.VERDICTS[name]
+    return checks.VERDICTS[name]
+
+
+def each(table):
+    return [pytest.param(name, answer, id=f"{name}-{i}") for name in table for i, answer in enumerate(table[name])]
+
+
+@pytest.mark.parametrize("name, answer", each(RIGHT))
+def test_right_answers_pass_however_written(name, answer, capsys):
+    assert verdict(name, answer, capsys).startswith("right")
+
+
+@pytest.mark.parametrize("name, wrong", each(WRONG))
+def test_wrong_answers_are_told_what_is_wrong(name, wrong, capsys):
+    answer, hint = wrong
+    said = verdict(name, answer, capsys)
+    assert said.startswith("not yet") and hint in said and "\n" not in said
+
+
+def test_every_check_is_tried_with_several_answers():
+    assert list(RIGHT) == list(WRONG) == list(checks.VERDICTS)
+    assert all(len(RIGHT[name]) >= 3 and len(WRONG[name]) >= 2 for name in RIGHT)
+
+
+def test_no_message_gives_the_answer_away():
+    """No text of the checks holds a line of a solution, nor one of the numbers asked for."""
+    text = (vh.ROOT / "notebooks" / "checks.py").read_text(encoding="utf-8")
+    lines = [line.split("#")[0].strip() for line in answers(SOLUTIONS, "\n").splitlines()]
+    given = answers(EXERCISES, "\n")
+    for line in lines:
+        assert len(line) < 25 or line in given or line not in text, line
+    assert not re.search(r"543\.|159.?794|2\.318|0\.00017|0\.488", text)
+
+
+def answers(notebook, joint):
+    return joint.join(cell.source for cell in notebook.cells if has_tag(cell, "answer"))
+
+
+@pytest.mark.parametrize("name", list(RIGHT))
+def test_unanswered_is_no_mistake(name, capsys):
+    number = len(RIGHT[name][0])
+    assert verdict(name, [None] * number, capsys) == "not answered yet"
+    if callable(RIGHT[name][0][0]):
+        assert verdict(name, [lambda *arguments: ...], capsys) == "not answered yet"
+
+
+@pytest.mark.parametrize("name", [name for name in RIGHT if callable(RIGHT[name][0][0])])
+def test_answers_that_fail_are_reported_in_a_sentence(name, capsys):
+    def broken(*arguments):
+        return not_defined_anywhere  # noqa: F821
+
+    said = verdict(name, [broken], capsys)
+    assert said.startswith("not yet: ") and "NameError" in said and "Traceback" not in said
+    said = verdict(name, [lambda *arguments: None], capsys)
+    assert said.startswith("not yet: ") and "return" in said
+    assert verdict(name, [42], capsys).startswith("not yet: ")
+    assert verdict(name, [lambda *arguments: "text"], capsys).startswith("not yet: ")
+
+
+def test_the_line_that_fails_is_named(capsys):
+    source = "def kl(z_mean, z_log_var):\n    x = z_mean\n    return x / nothing\n"
+    scope = {}
+    exec(compile(source, "ipykernel_1/1.py", "exec"), scope)
+    assert "in line 3 of its cell (NameError" in verdict("kl", [scope["kl"]], capsys)
+
+
+def test_summary_counts(capsys):
+    checks.kl(RIGHT["kl"][0][0])
+    checks.draw(None)
+    capsys.readouterr()
+    checks.summary()
+    said = capsys.readouterr().out
+    assert re.search(r"^kl +right$", said, re.M) and re.search(r"^draw +not answered yet$", said, re.M)
+
+
+# ---------------------------------------------------------------- the two notebooks
+
+
+def common(notebook):
+    """What exercises and solutions share: all but the first cell, the answers, and the explanations."""
+    return [cell.source for cell in notebook.cells[1:] if not (has_tag(cell, "answer") or has_tag(cell, "explanation"))]
+
+
+def test_exercises_and_solutions_are_the_same_exercises():
+    assert common(EXERCISES) == common(SOLUTIONS)
+    assert sum(has_tag(cell, "answer") for cell in SOLUTIONS.cells) == len(checks.VERDICTS)
+
+
+def test_exercises_hold_no_solutions():
+    assert not any(has_tag(cell, "explanation") for cell in EXERCISES.cells)
+    given = [cell.source for cell in EXERCISES.cells if has_tag(cell, "answer")]
+    solved = [cell.source for cell in SOLUTIONS.cells if has_tag(cell, "answer")]
+    assert len(given) == len(solved) and not set(given) & set(solved)
+    rest = [cell.source for cell in EXERCISES.cells if not has_tag(cell, "answer")]
+    for question, answer in zip(given, solved):
+        for line in {line.split("#")[0].strip() for line in answer.splitlines()}:
+            if len(line) > 25 and line not in question:
+                assert not any(line in source for source in rest), line
+
+
+def stored_verdicts(notebook):
+    cells = [cell for cell in notebook.cells if re.match(r"checks\.(?!summary)", cell.source)]
+    assert all(has_tag(cell, "nbval-check-output") for cell in cells), "a verdict that nbval does not compare"
+    return {re.match(r"checks\.(\w+)", c.source)[1]: "".join(o.text for o in c.outputs).strip() for c in cells}
+
+
+def test_stored_verdicts():
+    unanswered, solved = stored_verdicts(EXERCISES), stored_verdicts(SOLUTIONS)
+    assert list(unanswered) == list(solved) == list(checks.VERDICTS), "a check that no exercise uses, or out of order"
+    assert all(said.startswith("right") for said in solved.values()), solved
+    bugs = {name for name, said in unanswered.items() if said.startswith("not yet")}
+    assert bugs == {"loss", "any_size", "shake", "validation", "new_garments", "pairs", "log_density"}
+    assert all(said == "not answered yet" for name, said in unanswered.items() if name not in bugs)
+
+
+def listed():
+    """The rows of the table of exercises: (number, name, kind, chapter, minutes)."""
+    table = next(cell.source for cell in EXERCISES.cells if cell.source.startswith("## All exercises"))
+    return re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \| (\d\d) \| (\d+) \|$", table, re.M)
+
+
+def test_table_lists_the_exercises():
+    headings = [re.match(r"### (\d+) · (.+)\n\n\*Chapter (\d\d), (\d+) minutes\.\*", cell.source)
+                for cell in EXERCISES.cells if cell.source.startswith("### ")]  # fmt: skip
+    assert all(headings)
+    assert [h.groups() for h in headings] == [(n, name, chapter, minutes) for n, name, _, chapter, minutes in listed()]
+    kinds = [row[2] for row in listed()]
+    assert kinds.count("warm-up") >= 3 and kinds.count("build") >= 4 and kinds.count("find the bug") >= 6
+    assert kinds.count("stretch") >= 4 and {row[3] for row in listed()} == {"01", "02", "03", "04", "05"}
+
+
+def test_marking_guide_has_every_exercise():
+    rows = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \| (\d\d) \| (\d+) \| (\d+) \| .{20,} \| .{20,} \|$", MARKING, re.M)
+    assert [row[:5] for row in rows] == listed()
+    assert re.search(rf"\b{sum(int(row[5]) for row in rows)} points", MARKING), "the sum of the points"
+
+
+@pytest.mark.skipif(not (shutil.which("make") and (vh.ROOT / ".git").exists()), reason="needs make and a git clone")
+def test_handout_has_exercises_and_no_solutions(tmp_path):
+    subprocess.run(["make", "-s", "handout"], cwd=vh.ROOT, check=True)
+    with zipfile.ZipFile(vh.ROOT / "build" / "handout.zip") as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path)
+    assert not [name for name in names if re.search(r"solution|MARKING|test_|/tests/", name)]
+    folder = next(tmp_path.iterdir()) / "notebooks"
+    notebook = nbformat.read(folder / "exercises.ipynb", as_version=4)
+    first = [cell.source for cell in notebook.cells if cell.cell_type == "code"][:2]
+    program = "\n".join([*first, "checks.grey_card(1, 784 * np.log(2))", "checks.validation(vh.VAE)"])
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-2:][0].startswith("right") and done.stdout.endswith("right\n"), done.stderr
