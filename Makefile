@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run run-all pages test browser lab notebooks experiments bench handout set-repo clean
+.PHONY: run run-all pages test browser lab notebooks experiments bench handout set-repo clean constraints
+.PHONY: test-colab test-lowest test-newest test-jax test-travel
 
 run: .venv/course  ## set up, find the data, run chapters 01 to 04 in full into build/
 	$(BIN)/python notebooks/run.py $(ARGS)
@@ -21,6 +22,26 @@ test: .venv/tests  ## set up, lint, unit tests, notebooks in quick mode
 
 browser: .venv/browser  ## the explorer, a chapter in JupyterLab and the pages in the system's Chromium or Chrome
 	$(BIN)/python -m pytest -q -rs tests/test_browser.py
+
+# Other versions than those of `make test`: Colab's, the lowest and the newest that requirements.txt admits, and Keras
+# on JAX. In each, what can run there runs; test-travel saves models with each and loads them with every other.
+test-colab test-lowest test-newest: test-%: build/lanes/%/ready
+	build/lanes/$*/bin/python tests/lane.py $*
+
+test-jax: build/lanes/jax/ready
+	KERAS_BACKEND=jax JAX_ENABLE_X64=1 build/lanes/jax/bin/python tests/lane.py jax
+
+LANES := build/lanes/colab build/lanes/lowest build/lanes/newest
+test-travel: $(LANES:%=%/ready) build/lanes/jax/ready
+	set -e; for lane in $(LANES); do $$lane/bin/python tests/lane.py --save build/travel/$${lane##*/}; done
+	set -e; for lane in $(LANES); do $$lane/bin/python tests/lane.py --load $(LANES:build/lanes/%=build/travel/%); done
+	KERAS_BACKEND=jax build/lanes/jax/bin/python tests/lane.py --load $(LANES:build/lanes/%=build/travel/%)
+
+constraints:  ## constraints.txt: the versions that a fresh environment gets today; run .ci/run with them, then commit
+	$(PYTHON) -m venv --clear build/fresh
+	build/fresh/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	build/fresh/bin/python -m pip install --quiet -r requirements.txt --group pages --group test --group browser
+	(echo "# What the course was last tested with, on Linux with Python 3.11; made by 'make constraints'."; build/fresh/bin/python -m pip freeze) > constraints.txt
 
 lab: .venv/course  ## JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab notebooks
@@ -64,4 +85,9 @@ clean:
 
 .venv/browser: .venv/tests
 	$(BIN)/python -m pip install --quiet --group browser
+	touch $@
+
+build/lanes/%/ready: requirements.txt tests/lane.py
+	$(PYTHON) -m venv --clear build/lanes/$*
+	build/lanes/$*/bin/python -m pip install --quiet $$($(PYTHON) tests/lane.py --packages $*)
 	touch $@

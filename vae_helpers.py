@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+import zipfile
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -355,6 +356,13 @@ def kl_to_prior(z_mean, z_log_var):
     return 0.5 * (ops.square(z_mean) + ops.exp(z_log_var) - 1.0 - z_log_var)
 
 
+class BatchMean(keras.losses.Loss):
+    """The mean over a batch as Keras takes it: devices that share a batch each give their part of the mean."""
+
+    def call(self, y_true, y_pred):
+        return y_pred
+
+
 @keras.saving.register_keras_serializable(package="vae_course")
 class VAE(keras.Model):
     """Variational autoencoder; fit it on `(x, x)`.
@@ -386,7 +394,7 @@ class VAE(keras.Model):
         reconstruction = bernoulli_nll(y, y_pred)
         self.reconstruction_tracker.update_state(reconstruction)
         self.kl_tracker.update_state(self._kl)
-        return ops.mean(reconstruction + self.kl_weight * self._kl)
+        return BatchMean()(y, reconstruction + self.kl_weight * self._kl)
 
     def get_config(self):
         parts = {"encoder": self.encoder, "decoder": self.decoder}
@@ -649,6 +657,21 @@ def save(folder, **models):
         for name, model in zip(names, models.values()):
             # A model that was compiled saves its optimiser too, at three times the size.
             keras.Model(model.input, model.output, name=model.name).save(name)
+            _leave_out_unused_options(name)
+
+
+def _leave_out_unused_options(path):
+    """Take from a .keras file the options that were not set: other versions of Keras do not know all of them."""
+
+    def used(options):
+        return {key: value for key, value in options.items() if value is not None and key != "ragged"}
+
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["config.json"] = json.dumps(json.loads(parts["config.json"], object_hook=used))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
 
 
 def load(path):

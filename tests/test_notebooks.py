@@ -5,12 +5,17 @@ import functools
 import html
 import json
 import re
+import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import nbformat
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+import lane
 import refresh
 import vae_helpers as vh
 
@@ -214,10 +219,15 @@ def test_path_rule_knows_a_path(text):
 
 
 def test_text_files_name_no_machine():
-    paths = [vh.ROOT / name for name in ("README.md", "Makefile", "pyproject.toml", "requirements.txt", ".ci/run")]
-    for path in [*paths, *vh.ROOT.glob("*.py"), *vh.ROOT.glob("notebooks/*.py"), *vh.ROOT.glob("notebooks/data/*.py")]:
-        found = re.search(r"/(home|root|Users|tmp|work|opt)/", path.read_text(encoding="utf-8"))
-        assert not found, f"{path.name}: {found and found[0]}"
+    """All that git knows, but for pictures and models, notebooks (a rule of their own) and this file's examples."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=vh.ROOT, capture_output=True, text=True, check=True).stdout
+    binary = (".png", ".gif", ".gz", ".keras", ".ipynb", ".html")
+    paths = [vh.ROOT / name for name in tracked.splitlines() if not name.endswith((*binary, Path(__file__).name))]
+    assert len(paths) > 30
+    for path in paths:
+        if path.is_file():  # and not deleted just now
+            found = re.search(r"/(home|root|Users|tmp|work|opt)/", path.read_text(encoding="utf-8"))
+            assert not found, f"{path.name}: {found and found[0]}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -287,11 +297,35 @@ def test_readme_shows_the_stored_results():
     assert "not run" not in refresh.results_table(notebooks)
 
 
+def requirements():
+    """What requirements.txt and the dependency groups ask for."""
+    lines = [line.split("#")[0] for line in (vh.ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()]
+    groups = tomllib.loads((vh.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    course = [Requirement(line) for line in lines if line.strip()]
+    return course, [Requirement(line) for group in groups.values() for line in group if isinstance(line, str)]
+
+
 def test_requirements_admit_colab():
-    """Colab's own versions of autumn 2026, so that nothing needs to be installed there."""
-    colab = {"tensorflow": "2.20.0", "keras": "3.13.2", "numpy": "2.1.3", "matplotlib": "3.10.0"}
-    lines = (vh.ROOT / "requirements.txt").read_text().splitlines()
-    found = [Requirement(line.split("#")[0]) for line in lines if line.split("#")[0].strip()]
-    assert {requirement.name for requirement in found} == {*colab, "scikit-learn", "jupyter", "nbval"}
-    for requirement in found:
-        assert requirement.name not in colab or colab[requirement.name] in requirement.specifier
+    course, _ = requirements()
+    assert {requirement.name for requirement in course} == {
+        "tensorflow", "keras", "numpy", "matplotlib", "scikit-learn", "jupyter", "nbval"
+    }  # fmt: skip
+    for requirement in course:
+        assert requirement.name not in lane.COLAB or lane.COLAB[requirement.name] in requirement.specifier
+
+
+def test_constraints_are_exact_public_versions_within_the_ranges():
+    lines = (vh.ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[1:]
+    found = [re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)", line) for line in lines]
+    assert all(found), [line for line, match in zip(lines, found) if not match]
+    versions = {canonicalize_name(match[1]): match[2] for match in found}
+    for requirement in [part for group in requirements() for part in group]:
+        name = canonicalize_name(requirement.name)
+        assert name in versions and versions[name] in requirement.specifier, f"{requirement}: run: make constraints"
+
+
+def test_lanes_install_what_they_say():
+    lowest, colab = lane.packages("lowest"), lane.packages("colab")
+    assert len(lowest) == len(requirements()[0]) and all("==" in line for line in lowest)
+    assert set(colab) > {f"{name}=={version}" for name, version in lane.COLAB.items()} - {"ipywidgets==7.7.1"}
+    assert all(Requirement(line).specifier for line in lane.packages("newest"))

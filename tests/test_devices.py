@@ -1,0 +1,91 @@
+"""Two devices give what one gives: the same losses, the same step, metrics over the whole batch."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import vae_helpers as vh
+
+# In a process of its own, because the number of devices is settled before Keras starts. The noise is fixed, so that
+# a step can be compared: plain gradient descent, because Adam hides a wrong factor.
+BOTH = """
+import keras
+import numpy as np
+
+import vae_helpers as vh
+
+class FixedNoise(vh.VAE):
+    def call(self, inputs):
+        z_mean, z_log_var = self.encoder(inputs)
+        self._kl = keras.ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=-1)
+        return self.decoder(z_mean + keras.ops.exp(0.5 * z_log_var) * 0.5)
+
+x = np.random.default_rng(0).uniform(size=(96, 784)).astype("float32") ** 3  # three batches of 16 + 16
+
+def build(kind, optimizer):
+    keras.utils.set_random_seed(0)
+    model = kind(vh.build_encoder(), vh.build_decoder())
+    model(keras.Input((784,)))
+    model.compile(optimizer=optimizer, loss="mse", metrics=["mse"])
+    return model
+
+def trained():
+    model = build(FixedNoise, keras.optimizers.SGD(1e-4))
+    before = model.get_weights()
+    history = model.fit(x, x, batch_size=32, validation_data=(x[:64], x[:64]), shuffle=False, verbose=0).history
+    return history, [after - old for after, old in zip(model.get_weights(), before)]
+
+def same(one, two):
+    assert one[0].keys() == two[0].keys()
+    for name in one[0]:
+        np.testing.assert_allclose(two[0][name], one[0][name], rtol=1e-5, err_msg=name)
+    assert max(np.abs(step).max() for step in one[1]) > 1e-4
+    for step_of_one, step_of_two in zip(one[1], two[1]):
+        np.testing.assert_allclose(step_of_two, step_of_one, rtol=1e-3, atol=1e-7)
+
+def falls():
+    losses = vh.fit(build(vh.VAE, "adam"), x, x, batch_size=32, epochs=12, verbose=0).history["loss"]
+    assert losses[-1] < 0.9 * losses[0], losses
+"""
+MIRRORED = """
+import tensorflow as tf
+
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
+{BOTH}
+one = trained()
+with tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
+    same(one, trained())
+    falls()
+"""
+DATA_PARALLEL = """
+{BOTH}
+one = trained()
+assert len(keras.distribution.list_devices()) == 2
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+same(one, trained())
+falls()
+"""
+
+
+def in_its_own_process(code, **environment):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(vh.ROOT), **environment}
+    code = code.replace("{BOTH}", BOTH)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+
+def test_mirrored_strategy_on_two_devices():
+    pytest.importorskip("tensorflow")
+    run = in_its_own_process(MIRRORED, KERAS_BACKEND="tensorflow")
+    assert run.returncode == 0, run.stderr
+    assert "shares the work between devices" in run.stdout
+
+
+def test_data_parallel_of_jax_on_two_devices():
+    pytest.importorskip("jax")
+    run = in_its_own_process(
+        DATA_PARALLEL, KERAS_BACKEND="jax", XLA_FLAGS="--xla_force_host_platform_device_count=2", JAX_ENABLE_X64="0"
+    )
+    assert run.returncode == 0, run.stderr
