@@ -11,10 +11,10 @@ import time
 import nbformat
 import psutil
 import pytest
-import test_resume
 
 import pages
 import run
+import test_resume
 import vae_helpers as vh
 
 
