@@ -15,6 +15,7 @@ Writes build/NAME.ipynb, build/results.json and, where Sphinx is installed, buil
 import argparse
 import asyncio
 import contextlib
+import copy
 import hashlib
 import io
 import json
@@ -194,7 +195,7 @@ def store(notebooks):
     """Make this run's notebooks and models the stored ones."""
     vh.save(vh.REFERENCE, **{name: vh.load(vh.BUILD / "models" / f"{name}.keras") for name in vh.MODELS})
     for path, notebook in notebooks.items():
-        write(explorer.strip(notebook), path)
+        write(explorer.strip(copy.deepcopy(notebook)), path)
     overview()
     refresh.main()  # README's table shows these results
     print("Stored: notebooks/*.ipynb, notebooks/models, notebooks/pictures")
