@@ -152,10 +152,10 @@ def _first_page(course, beside, executed, results):
     """README up to its list of chapters, the list of pages, the results."""
     readme = (vh.ROOT / "README.md").read_text(encoding="utf-8")
     opening = _local(readme.partition("\n## The chapters")[0], [*course, *beside], vh.ROOT)
-    run = ", ".join(Path(name).stem for name in executed)
+    said = f"Run on this machine: {', '.join(Path(name).stem for name in executed)}. The others" if executed else "All"
     return "\n".join([
         opening, "", "## The chapters", "",
-        f"Run on this machine: {run or 'none'}. The others show the outputs that are stored in the course.", "",
+        f"{said} show the outputs that are stored in the course.", "",
         "```{toctree}", ":maxdepth: 1", ":caption: The course", *course, "```",
         "```{toctree}", ":maxdepth: 1", ":caption: Beside it", *beside, "```", "", results, "",
     ])  # fmt: skip
