@@ -174,42 +174,56 @@ def show(path):
     idle = [str(i) for i in np.flatnonzero(~(kl > model["threshold"]))]
     marked = f"marked as carrying nothing: {', '.join(idle)}" if idle else "none marked as carrying nothing"
     alt = f"The explorer at its start: a decoded garment, {len(kl)} sliders, one for each dimension, at 0; {marked}."
-    frame = (
-        f'<iframe srcdoc="{html.escape(page)}" title="Explorer of the latent space" '
-        f'style="width: 100%; height: {max(560, 36 * len(kl) + 280)}px; border: 0"></iframe>'
-    )
+    frame = _frame(f'srcdoc="{html.escape(page)}"', len(kl))
     shown = {"text/plain": alt, "text/html": frame}
     if "google.colab" not in sys.modules:  # Colab would show both
         shown["image/png"] = base64.b64encode(_picture(model)).decode()
     display(shown, raw=True, metadata={"image/png": {"alt": alt}, "explorer": Path(path).name})
 
 
-def strip(notebook, folder=None):
+def _frame(source, dimensions):
+    """The HTML of a frame with the page."""
+    style = f"width: 100%; height: {max(560, 36 * dimensions + 280)}px; border: 0"
+    return f'<iframe {source} title="Explorer of the latent space" style="{style}"></iframe>'
+
+
+def strip(notebook):
     """Take the page out of the outputs of an executed notebook (nbformat 4), in place, and return the notebook.
 
-    What remains is the picture, and a link to where one learns to run the notebook: for notebooks
-    that are stored. With `folder`, the address of the explorer's file as seen from a rendered page
-    ("" if it lies beside it), the frame remains and takes the page from there.
+    What remains is the picture, and a link to where one learns to run the notebook: for notebooks that are stored.
     """
     import refresh  # here: who plays has no need of it
 
+    address, words = f"{refresh.repository()}#run-it", "Run this notebook"
+    link = {
+        "text/plain": f"{words} to play: {address}",
+        "text/html": f'<a href="{address}">{words}</a>, and the page itself appears here.',
+    }
     for cell in notebook["cells"]:
         for output in list(cell.get("outputs", [])):
-            name, data = output.get("metadata", {}).get("explorer"), output.get("data", {})
-            if not name or "text/html" not in data:
-                continue
-            if folder is not None:
-                source = f'src="{html.escape(folder + name)}"'
-                data["text/html"] = re.sub(r'\bsrcdoc="[^"]*"', source, "".join(data["text/html"]))
-                continue
-            del data["text/html"]
-            address, words = f"{refresh.repository()}#run-it", "Run this notebook"
-            link = {
-                "text/plain": f"{words} to play: {address}",
-                "text/html": f'<a href="{address}">{words}</a>, and the page itself appears here.',
-            }
-            cell["outputs"].append(nbformat.v4.new_output("display_data", link))
+            if output.get("metadata", {}).get("explorer") and output["data"].pop("text/html", None):
+                cell["outputs"].append(nbformat.v4.new_output("display_data", link, metadata={"run_it": True}))
     return notebook
+
+
+def embed(notebook, folder):
+    """Let a notebook, executed or stored, take its explorers from their pages in `folder`, in place.
+
+    For rendered pages beside which those pages lie. Where one is not there, the picture remains.
+
+    Returns:
+        The pages that are needed, a list of paths.
+    """
+    pages = []
+    for cell in notebook["cells"]:
+        outputs = cell.get("outputs", [])
+        for output in list(outputs):
+            path = Path(folder, output.get("metadata", {}).get("explorer", ""))
+            if path.is_file():
+                pages.append(path)
+                output["data"]["text/html"] = _frame(f'src="{html.escape(path.name)}"', len(read(path)["kl"]))
+                outputs[:] = [other for other in outputs if not other.get("metadata", {}).get("run_it")]
+    return pages
 
 
 def _picture(model):

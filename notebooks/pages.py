@@ -56,8 +56,8 @@ def installed():
 
 
 def stored():
-    """The chapters and the exercises as they are stored, {name: notebook}. Solutions have no page."""
-    paths = [path for path in refresh.chapters() if path.stem != "solutions"]
+    """The chapters and the exercises as they are stored, {name: notebook}. Solutions have no page here, nor in `write`."""
+    paths = [path for path in refresh.notebooks() if path.stem != "solutions"]
     return {path.name: nbformat.read(path, as_version=4) for path in paths}
 
 
@@ -78,6 +78,7 @@ def write(notebooks, results, explorers=None):
     from sphinx.util.docutils import docutils_namespace
 
     vh.BUILD.mkdir(exist_ok=True)
+    notebooks = {name: notebook for name, notebook in notebooks.items() if name != "solutions.ipynb"}
     course = {**stored(), **notebooks}
     beside = [name for name in BESIDE if (NOTEBOOKS / name).is_file()]  # a handout may lack the teacher's
     names = [*course, *beside]
@@ -112,15 +113,8 @@ def _prepared(notebook, names, explorers, folder):
 
     notebook = nbformat.from_dict(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    links = [o for cell in cells for o in cell.outputs if o.get("metadata", {}).get("explorer") == "link"]
-    name = links and re.search(r'href="(?:[^"]*/)?([^"/]+)"', links[0].data["text/html"])[1]
-    if links and (explorers / name).is_file():
-        shutil.copy(explorers / name, folder)
-        explorer.strip(notebook, page=name)
-    else:  # its picture has to do
-        explorer.strip(notebook)
-        for cell in cells:
-            cell.outputs = [output for output in cell.outputs if output not in links]
+    for page in explorer.embed(notebook, explorers):
+        shutil.copy(page, folder)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _local(cell.source, names)

@@ -12,7 +12,6 @@ import keras
 import nbformat
 import numpy as np
 import pytest
-from nbconvert import HTMLExporter
 from PIL import Image
 
 import explorer
@@ -218,11 +217,20 @@ def test_stored_notebook_holds_a_picture_and_a_link(path, shown):
     assert json.dumps(explorer.strip(stored)) == text, "nothing is left to strip"
 
 
-def test_rendered_page_refers_to_the_file_beside_it(path, shown):
+def test_rendered_page_takes_the_explorer_from_its_file(path, shown):
     explorer.show(path)
-    page = HTMLExporter().from_notebook_node(explorer.strip(notebook_with(shown), folder="../"))[0]
-    frame = re.search(r"<iframe [^>]*>", page)[0]
-    assert ' src="../explorer.html"' in frame and ' title="' in frame and "srcdoc" not in frame
+    for notebook in (notebook_with(shown), explorer.strip(notebook_with(shown))):  # executed, and stored
+        assert explorer.embed(notebook, path.parent) == [path]
+        frame = notebook.cells[0].outputs[0].data["text/html"]
+        assert ' src="explorer.html"' in frame and ' title="' in frame and "srcdoc" not in frame
+        assert len(notebook.cells[0].outputs) == 1, "the link to run it is gone"
+
+
+def test_stored_notebook_whose_explorer_is_nowhere_keeps_its_picture(path, shown, tmp_path):
+    explorer.show(path)
+    stored = explorer.strip(notebook_with(shown))
+    before = json.dumps(stored)
+    assert explorer.embed(stored, tmp_path) == [] and json.dumps(stored) == before
 
 
 def test_strip_leaves_other_outputs_alone():
@@ -230,7 +238,7 @@ def test_strip_leaves_other_outputs_alone():
     notebook = notebook_with([output, nbformat.v4.new_output("stream", text="hello")])
     notebook.cells.append(nbformat.v4.new_markdown_cell("# Title"))
     before = json.dumps(notebook)
-    assert json.dumps(explorer.strip(notebook)) == json.dumps(explorer.strip(notebook, folder="")) == before
+    assert explorer.embed(notebook, ".") == [] and json.dumps(explorer.strip(notebook)) == before
 
 
 def test_colab_gets_the_frame_alone(path, shown, monkeypatch):

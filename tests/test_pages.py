@@ -7,12 +7,14 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
+import explorer
 import pages
 import refresh
 import vae_helpers as vh
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 ALT = 'A grey pixel, "alone" & <small>.'
+SLIDERS = '<p>Sliders<script type="application/json" id="model">{"kl": [1, 0]}</script>'
 PROSE = r"""# A small chapter
 
 [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/x)
@@ -26,26 +28,24 @@ $$\begin{aligned} a &= \sum_{k=1}^K \mathbf{x} \\ &= \mathcal{N}(\mu, \text{one}
 Read [chapter 03](03_vae.ipynb), then [the helper](../vae_helpers.py)."""
 
 
-def small(address):
-    """A notebook with a formula, a table, a figure, and an explorer at `address`."""
+def small(page):
+    """A notebook with a formula, a table, a figure, and an explorer, stored: a picture and a link to run it."""
     picture = {"image/png": PIXEL, "text/plain": "words"}
-    frame = '<iframe srcdoc="&lt;p&gt;" title="Explorer"></iframe>'
-    link = f'<a href="../build/{address}" target="_blank">Open the explorer</a>'
     outputs = [
         nbformat.v4.new_output("stream", name="stdout", text="epoch 50/50  loss 1\n"),
         nbformat.v4.new_output("display_data", picture, metadata={"image/png": {"alt": ALT}}),
-        nbformat.v4.new_output("display_data", {**picture, "text/html": frame}, metadata={"explorer": "page"}),
-        nbformat.v4.new_output("display_data", {"text/html": link}, metadata={"explorer": "link"}),
+        nbformat.v4.new_output("display_data", {**picture, "text/html": "<p>frame"}, metadata={"explorer": page}),
     ]
     code = nbformat.v4.new_code_cell("figure", outputs=outputs, execution_count=1)
     python = {"language_info": {"name": "python"}}
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(PROSE), code], metadata=python)
+    cells = [nbformat.v4.new_markdown_cell(PROSE), code]
+    return explorer.strip(nbformat.v4.new_notebook(cells=cells, metadata=python))
 
 
 def rendered():
     """The pages of the stored notebooks and two small ones; the explorer of the second is not there."""
     vh.BUILD.mkdir()
-    (vh.BUILD / "explorer_06.html").write_text("<p>Sliders")
+    (vh.BUILD / "explorer_06.html").write_text(SLIDERS)
     notebooks = {"06_small.ipynb": small("explorer_06.html"), "07_other.ipynb": small("explorer_07.html")}
     return pages.write(notebooks, "## Your results and what to expect\n\nA table.").parent
 
@@ -124,13 +124,13 @@ def test_links_to_other_chapters_and_files(site):
 def test_explorer_is_a_file_beside_the_page(site, tags):
     frames = [attributes for tag, attributes in tags["06_small.html"] if tag == "iframe"]
     assert [frame["src"] for frame in frames] == ["explorer_06.html"] and "srcdoc" not in frames[0]
-    assert (site / "explorer_06.html").read_text() == "<p>Sliders"
-    assert "explorer_06.html" in [attributes.get("href") for tag, attributes in tags["06_small.html"] if tag == "a"]
+    assert (site / "explorer_06.html").read_text() == SLIDERS
+    assert "Run this notebook" not in (site / "06_small.html").read_text("utf-8"), "there is nothing left to run"
 
 
 def test_explorer_that_is_not_there_leaves_its_picture(site, tags):
     assert not any(tag == "iframe" for tag, _ in tags["07_other.html"])
-    assert "explorer_07" not in (site / "07_other.html").read_text("utf-8")
+    assert "Run this notebook" in (site / "07_other.html").read_text("utf-8")
     pictures = [attributes for tag, attributes in tags["07_other.html"] if tag == "img" and PIXEL in attributes["src"]]
     assert len(pictures) == 2
 
