@@ -56,7 +56,7 @@ def installed():
 
 
 def stored():
-    """The chapters and the exercises as they are stored, {name: notebook}. Solutions have no page here, nor in `write`."""
+    """The chapters and the exercises as they are stored, {name: notebook}. Solutions have no page."""
     paths = [path for path in refresh.notebooks() if path.stem != "solutions"]
     return {path.name: nbformat.read(path, as_version=4) for path in paths}
 
