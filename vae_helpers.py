@@ -631,10 +631,8 @@ def whole_files(*paths):
         for name, path in zip(names, paths):
             name.replace(path)
     except OSError as error:
-        raise OSError(
-            f"{' and '.join(map(str, paths))} could not be written ({error.strerror or error}): "
-            "make room there, or make it writable."
-        ) from None
+        reason = error.strerror or error
+        raise OSError(f"{paths[0]} could not be written ({reason}): make room there, or make it writable.") from None
     finally:
         for name in names:
             with contextlib.suppress(OSError):
