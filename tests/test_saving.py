@@ -225,6 +225,15 @@ def test_nothing_in_the_course_unpickles():
         assert not [word for word in words if re.search(rf"(?<![\w.]){re.escape(word)}", text)], path
 
 
+def test_files_do_not_name_options_that_were_not_set(tmp_path, vae):
+    """Older versions of Keras refuse a layer with an option that they do not know, even where it is None."""
+    vh.save(tmp_path, vae_encoder=vae.encoder)
+    for path in [tmp_path / "vae_encoder.keras", *vh.REFERENCE.glob("*.keras")]:
+        with zipfile.ZipFile(path) as archive:
+            config = archive.read("config.json").decode()
+        assert '"Dense"' in config and ": null" not in config and "ragged" not in config, path.name
+
+
 def test_file_of_a_newer_keras_is_read_by_its_weights(images, tmp_path, vae):
     vh.save(tmp_path, vae_encoder=vae.encoder)
     path = tmp_path / "vae_encoder.keras"
