@@ -99,6 +99,9 @@ def write(notebooks, results, explorers=None):
         with docutils_namespace():
             app = Sphinx(source, None, rendered, Path(folder, "doctrees"), "html", SETTINGS, status=None, warning=said)
             app.build()
+        for page in rendered.glob("*.html"):  # for those who read by keyboard or by ear
+            text = page.read_text(encoding="utf-8").replace("<pre>", '<pre tabindex="0">')
+            page.write_text(text.replace('role="heading"', 'role="heading" aria-level="2"'), encoding="utf-8")
         shutil.rmtree(vh.BUILD / "pages", ignore_errors=True)
         rendered.rename(vh.BUILD / "pages")
         if said.getvalue():
