@@ -82,7 +82,7 @@ TABLE = [  # a function of one argument, what its sentence calls it, and bad one
     (lambda groups: bound(GOOD, groups), "groups", {"3 of 4": [1, 3]}),
     (write, "x", BAD_IMAGES),
     (page, "z", {**{k: BAD_CODES[k] for k in ("one code", *NOT_FINITE)}, **OF_OTHER_SIZE}),
-    (lambda x: explorer.animate(None, x, "A walk."), "frames", {**BAD_IMAGES, "one frame": GOOD[:1]}),
+    (lambda x: explorer.animate(x, "A walk."), "frames", {**BAD_IMAGES, "one frame": GOOD[:1]}),
 ]  # fmt: skip
 CASES = [(*row[:2], bad, f"{row[1]}-{i}-{name}") for i, row in enumerate(TABLE) for name, bad in row[2].items()]
 
