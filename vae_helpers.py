@@ -341,8 +341,8 @@ def bernoulli_nll(x, x_hat):
     `x` and `x_hat` are (batch, 784) in [0, 1]; the result is (batch,). It equals
     784 * mean BCE. Keras clips `x_hat` to [1e-7, 1 - 1e-7], so it is always finite.
     """
-    if not tuple(x.shape[-1:]) == tuple(x_hat.shape[-1:]) == (784,):
-        raise ValueError(f"x and x_hat must be images (batch, 784), not {x.shape} and {x_hat.shape}.")
+    if len(x.shape) != 2 or x.shape[-1] != x_hat.shape[-1]:  # NumPy's rules would stretch one of them
+        raise ValueError(f"x and x_hat must be images (batch, pixels), not {x.shape} and {x_hat.shape}.")
     return ops.sum(ops.binary_crossentropy(x, x_hat), axis=-1)
 
 
