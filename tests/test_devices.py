@@ -76,6 +76,7 @@ def in_its_own_process(code, **environment):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_mirrored_strategy_on_two_devices():
     pytest.importorskip("tensorflow")
     run = in_its_own_process(MIRRORED, KERAS_BACKEND="tensorflow")

@@ -692,6 +692,7 @@ def test_marking_guide_has_every_exercise():
     assert re.search(rf"\b{sum(int(row[5]) for row in rows)} points", MARKING), "the sum of the points"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("make") and (vh.ROOT / ".git").exists()), reason="needs make and a git clone")
 def test_handout_has_exercises_and_no_solutions(tmp_path):
     subprocess.run(["make", "-s", "handout"], cwd=vh.ROOT, check=True)

@@ -64,6 +64,7 @@ def test_kl_weight_can_be_changed_after_compiling(images, vae):
     assert scores["loss"] == pytest.approx(scores["reconstruction"] + 1000 * scores["kl"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["autoencoder", "vae"])
 def test_same_seed_same_weights_to_the_bit(images, kind):
     def trained():

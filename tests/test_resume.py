@@ -148,6 +148,7 @@ def test_trainings_that_begin_alike_in_one_kernel_are_told_apart(resume):
     assert not same(values(a), values(b))
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_taken_up_whole(resume, capsys):
     first = tiny()
     history = train(first)
@@ -159,6 +160,7 @@ def test_a_finished_training_is_taken_up_whole(resume, capsys):
     assert first_epoch(capsys) == 1, "what is trained further is another training"
 
 
+@pytest.mark.slow
 def test_what_a_callback_collects_has_no_holes(resume):
     """So a training that a callback watches is not taken up."""
     seen = []
@@ -230,6 +232,7 @@ def test_an_interrupted_training_leaves_the_last_whole_epoch():
     assert same(values(vae), values(whole)) and len(vae.history.history["loss"]) == 2
 
 
+@pytest.mark.slow
 def test_many_models_in_one_kernel_give_no_warning(caplog):
     import tensorflow as tf
 

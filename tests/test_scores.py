@@ -108,7 +108,7 @@ def test_trained_models_are_kept_and_taken_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(vh, "BUILD", tmp_path)
     monkeypatch.setattr(vh, "epochs", lambda number: 1)
     data = vh.load_data()
-    data = data._replace(x_train=data.x_train[:256], complete=True)
+    data = data._replace(x_train=data.x_train[:256], x_val=data.x_val[:256], complete=True)
     first = scores.trained_vae(data, kl_weight=0.5)
     capsys.readouterr()
     again = scores.trained_vae(data, kl_weight=0.5)
