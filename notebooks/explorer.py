@@ -16,14 +16,14 @@ import re
 import sys
 from pathlib import Path
 
+import vae_helpers as vh  # isort: skip (before Keras, because it settles on which backend Keras runs)
+
 import keras
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 from IPython.display import display
 from PIL import Image
-
-import vae_helpers as vh
 
 TEMPLATE = Path(__file__).with_name("explorer.html")
 ACTIVATIONS = ("linear", "relu", "gelu", "sigmoid", "tanh")  # those that the page's JavaScript knows

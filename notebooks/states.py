@@ -13,10 +13,10 @@ import time
 import zipfile
 from pathlib import Path
 
+import vae_helpers as vh  # isort: skip (before Keras, because it settles on which backend Keras runs)
+
 import keras
 import numpy as np
-
-import vae_helpers as vh
 
 _begun = collections.Counter()  # trainings of this kernel that begin alike
 
