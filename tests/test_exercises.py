@@ -88,8 +88,8 @@ def unless_cosine_is_one(a, b, t):
 
 
 def chapters_arc(a, b, t):
-    angle = np.arccos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
     with np.errstate(all="ignore"):
+        angle = np.arccos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
         return (np.sin((1 - t)[:, None] * angle) * a + np.sin(t[:, None] * angle) * b) / np.sin(angle)
 
 
