@@ -6,6 +6,7 @@ arrays, lists or single numbers, (n,) or (n, 1).
 """
 
 import functools
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -39,12 +40,15 @@ def check(function):
     @functools.wraps(function)
     def judge(*answers):
         try:
-            if any(answer is None or answer is ... for answer in answers):
+            missing = [answer is None or answer is ... for answer in answers]
+            if missing[-1]:
                 raise Unanswered
+            if any(missing):
+                raise Unanswered("the prediction is missing.")
             remark = function(*answers)
             verdict = f"right: {remark}" if remark else "right"
-        except Unanswered:
-            verdict = "not answered yet"
+        except Unanswered as reason:
+            verdict = f"not answered yet: {reason}" if str(reason) else "not answered yet"
         except NotYet as problem:
             verdict = f"not yet: {problem}"
         except Exception as error:  # the student's code may fail wherever it is used
@@ -66,9 +70,11 @@ def summary():
 
 
 def said(error):
-    """An exception in one line: its name and the beginning of its message."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message[:160]}{'...' if len(message) > 160 else ''}" if message else repr(error)
+    """An exception in one line: its name and its first sentence (what Keras sets in bold), without control codes."""
+    bold = re.search(r"\x1b\[1m(.+?)\x1b\[0m", str(error), re.S)
+    message = " ".join(re.sub(r"\x1b\[\d*m|\{\{.*?\}\}|\[Op:.*", "", bold[1] if bold else str(error)).split())
+    message = re.split(r"(?<=[.!?]) (?=[A-Z])", message)[0].rstrip(".")
+    return f"{type(error).__name__}: {message[:240]}{'...' if len(message) > 240 else ''}" if message else repr(error)
 
 
 def call(function, *arguments):
@@ -98,21 +104,25 @@ def article(value):
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
-def array(value, what="the answer"):
+def array(value, what="the answer", wanted="numbers"):
     """Anything that holds numbers as float64, or a sentence."""
     if value is ...:
         raise Unanswered
     try:
-        found = np.asarray(value, dtype="float64")
+        found = np.asarray(value)
+        text = found.dtype.kind in "US"
+        found = found if text else found.astype("float64")
     except Exception:
         raise NotYet(f"{what} should be numbers in an even grid, not {article(value)} of something else.") from None
+    if text:
+        raise NotYet(f"{what} should be {wanted}, without quotes or commas.")
     if not np.isfinite(found).all():
         raise NotYet(f"{what} contains nan or infinity: look for a logarithm of 0, or a division by 0.")
     return found
 
 
 def number(value, what="the answer"):
-    found = array(value, what)
+    found = array(value, what, "one number")
     if found.size != 1:
         raise NotYet(f"{what} should be one number, and has shape {found.shape}.")
     return float(found.reshape(()))
@@ -132,8 +142,12 @@ def close(a, b, rtol=1e-3, atol=1e-4):
 
 def predicted(guess, truth, unit=""):
     """A remark on a prediction, which is never judged."""
-    guess, truth = (f"{v:,.0f}" if v >= 1000 else f"{v:.4g}" for v in (number(guess, "the prediction"), truth))
-    return f"you predicted {guess}{unit}, it is {truth}{unit}."
+    short = lambda v: f"{v:,.0f}" if v >= 1000 else f"{v:.4g}"  # noqa: E731
+    try:
+        guess = short(number(guess))
+    except NotYet:
+        return f"it is {short(truth)}{unit}; your prediction is not one number."
+    return f"you predicted {guess}{unit}, it is {short(truth)}{unit}."
 
 
 def too(value, right):
@@ -162,6 +176,14 @@ def glass_decoder(latent_dim=10):
     decoder = keras.Sequential([keras.Input((latent_dim,)), layers.Dense(784, use_bias=False)])
     decoder.set_weights([np.eye(latent_dim, 784, dtype="float32")])
     return decoder
+
+
+def codes_behind(images, n):
+    """The codes (n, 10) from which `glass_decoder` made these images."""
+    images = shaped(images, (n, 784), "the result")
+    if not close(images[:, 10:], 0):
+        raise NotYet("these images were not made by the decoder that your function is given.")
+    return images[:, :10]
 
 
 def clouds(n=400, latent_dim=10, seed=0):
@@ -271,6 +293,8 @@ def inside_ball(prediction, answer):
         raise NotYet("none of your draws fell inside. It does happen, but rarely: draw many more.")
     if close(value, 0.6827, 0.02):
         raise NotYet("that is right on a line. How many dimensions has a code of chapter 04?")
+    if close(value, 0.6827**10, 0.08):
+        raise NotYet("that is a cube: every coordinate below 1. How long is the code?")
     if close(value, 100 * right, 0.5):
         raise NotYet("is that in percent? A share is between 0 and 1.")
     if not 0.3 * right < value < 2 * right:
@@ -283,29 +307,35 @@ def inside_ball(prediction, answer):
 
 @check
 def dead_units(count):
-    rng = np.random.default_rng(0)
+    rng, tables = np.random.default_rng(0), []
     for dead in ([3, 7, 11, 16], [0]):
         codes = rng.normal(size=(300, 18)).clip(0).astype("float32")
         codes[5] = 0  # an image without any unit is no dead unit
-        codes[:, 9] *= rng.random(300) < 0.05  # nor is a unit that speaks rarely
+        codes[:, 9], codes[7, 9] = 0, 0.001  # nor is a unit that speaks once, and softly
         codes[:, dead] = 0
-        found = array(call(count, codes), "the count")
-        if found.shape == (18,) and set(np.unique(found)) <= {0, 1}:
-            found = found.sum()  # a mask says it too
-        found, zero = number(found, "the count"), codes == 0
-        if found == len(dead):
-            continue
-        if found == 18 - len(dead):
-            raise NotYet("you count the living ones.")
-        if close(found, len(dead) / 18):
-            raise NotYet("that is a share. How many are they?")
-        if found == zero.any(axis=0).sum():
-            raise NotYet("a unit that is zero for some images is not dead. ReLU does that all the time.")
-        if found == zero.all(axis=1).sum() or found == zero.any(axis=1).sum():
-            raise NotYet("you count images, it seems. Along which axis do the units lie?")
-        if found == zero.sum():
-            raise NotYet("you count single zeros in the table, not units.")
-        raise NotYet(f"a table with {len(dead)} dead units gave {found:g}. Some units speak rarely, but they speak.")
+        tables.append(codes)
+    found = [number(call(count, codes), "the count") for codes in tables]
+
+    def gives(rule):
+        return close(found, [rule(codes == 0) for codes in tables])
+
+    if gives(lambda zero: zero.all(axis=0).sum()):
+        return
+    if gives(lambda zero: (~zero).any(axis=0).sum()):
+        raise NotYet("you count the living ones.")
+    if gives(lambda zero: zero.all(axis=0).mean()):
+        raise NotYet("that is a share. How many are they?")
+    if gives(lambda zero: zero.any(axis=0).sum()):
+        raise NotYet("a unit that is zero for some images is not dead. ReLU does that all the time.")
+    if gives(lambda zero: zero.all(axis=1).sum()) or gives(lambda zero: zero.any(axis=1).sum()):
+        raise NotYet("you count images, it seems. Along which axis do the units lie?")
+    if gives(lambda zero: zero.sum()):
+        raise NotYet("you count single zeros in the table, not units.")
+    if gives(lambda zero: zero[0].sum()):
+        raise NotYet("you look at the first image only.")
+    raise NotYet(
+        f"tables with 4 dead units and 1 gave {found[0]:g} and {found[1]:g}. Some units speak rarely or softly."
+    )
 
 
 @check
@@ -316,14 +346,18 @@ def draw(function):
     still = array(call(function, z_mean, z_log_var, np.zeros_like(noise)))
     if not close(still, z_mean):
         raise NotYet("with noise 0 you should be exactly at the mean, and are not.")
-    stretch = (value - z_mean) / noise  # what the noise was multiplied by
-    log_stretch = np.median(np.log(np.abs(stretch)) / z_log_var)
+    if close(value, z_mean):
+        raise NotYet("the noise is not used.")
+    sigma = sigma_of(z_log_var)
+    used, stretch = (value - z_mean) / sigma, (value - z_mean) / noise  # noise that was used, if sigma is right
+    if close(used, used[:1], atol=1e-3) or close(used, used[:, :1], atol=1e-3):
+        raise NotYet("every number of every code has noise of its own, and in yours many share the same.")
     if close(stretch, 1, 1e-2):
         raise NotYet("the noise arrives as it is. A wide cloud and a narrow one should differ.")
     if (stretch < 0).any():
         raise NotYet("the noise is multiplied by something negative for some clouds. A width is never negative.")
-    if not close(value, z_mean + sigma_of(z_log_var) * noise, atol=1e-3):
-        hint = " It is a variance that you stretch by." if close(log_stretch, 1, 1e-2) else ""
+    if not close(value, z_mean + sigma * noise, atol=1e-3):
+        hint = " It is a variance that you stretch by." if close(value, z_mean + sigma**2 * noise, atol=1e-2) else ""
         raise NotYet(f"the mean is right, the width of the cloud is not.{hint}")
     mean, log_var = tf.Variable(z_mean), tf.Variable(z_log_var)
     with tf.GradientTape() as tape:
@@ -373,7 +407,7 @@ def traverse(function):
         images = array(call(function, glass_decoder(), dimension, values.astype("float32")), "the result")
         if images.shape == (len(values), 10):
             raise NotYet("codes came back. Are they decoded?")
-        codes = shaped(images, (len(values), 784), "the result")[:, :10]
+        codes = codes_behind(images, len(values))
         others = np.delete(codes, dimension, axis=1)
         if close(codes, 0):
             raise NotYet("nothing moves: all codes are at the origin.")
@@ -408,13 +442,22 @@ def slerp(function):
         raise NotYet("between two codes of equal length the length should not change, and yours does.")
     if not close(steps, steps[0], 1e-2):
         raise NotYet("the lengths are right, but equal steps of t are not equal steps on the arc.")
-    for factor in (1.0, 2.0):
+    failed = 0
+    for i, a in enumerate(rng.normal(size=(200, 10)).astype("float32")):
+        a = a.astype("float64") if i % 2 else a
+        b = a * (i % 4 // 2 + 1)  # the same code, or twice the code
         try:
-            walk = shaped(call(function, b, (factor * b).astype("float32"), t), (9, 10), "the walk")
+            walk = shaped(call(function, a, b, t.astype(a.dtype)), (9, 10), "the walk")
         except NotYet:
-            raise NotYet("between two codes of the same direction it fails. How large is the angle there?") from None
-        if not close(walk, b + t[:, None] * (factor - 1) * b, 1e-2, 1e-3):
+            failed += 1
+            continue
+        if not close(walk, a + t[:, None] * (b - a), 1e-2, 1e-3):
             raise NotYet("between two codes of the same direction it should be a straight line, and is not.")
+    if failed:
+        raise NotYet(
+            f"between two codes of the same direction it fails, for {failed} of 200 pairs. How large is the angle "
+            "there, and what does rounding do to its cosine?"
+        )
 
 
 @check
@@ -429,9 +472,9 @@ def draw_like(function):
     if np.abs(drawn.mean(axis=0) - codes.mean(axis=0)).max() > 0.2:
         raise NotYet("the draws lie around another centre than the codes.")
     if not close(np.diag(found), np.diag(cov), 0.1):
-        if close(np.diag(found), np.diag(cov) ** 2, 0.15):
-            raise NotYet("the spread is off: a variance is used where a standard deviation is wanted, perhaps.")
-        raise NotYet("the draws are not spread as widely as the codes, dimension by dimension.")
+        if close(np.diag(found), np.diag(cov) ** 2, 0.15) or close(np.diag(found), np.diag(cov @ cov), 0.15):
+            raise NotYet("the spread is off: a variance is used where its root is wanted, perhaps.")
+        raise NotYet("the draws are not spread as the codes are, dimension by dimension.")
     if not close(found, cov, 0.1, 0.2):
         raise NotYet(
             "each dimension by itself is right, but in the codes some grow together, and in your draws they do not. "
@@ -453,11 +496,12 @@ def terms(loss, pixels, latent_dim):
     alone, both = (
         array(call(loss, x, x_hat, *cloud), "the loss") for cloud in ((nothing, nothing), (z_mean, z_log_var))
     )
-    if both.size not in (1, 8):
-        raise NotYet(f"the loss should be one number, or one for each image, and has shape {both.shape}.")
-    if close(alone.mean(), 8 * r) or close(both.mean(), 8 * (r + k)):
+    if both.size == 8:
+        raise NotYet("one loss for each image came back. Training wants one number, the average over the batch.")
+    alone, both = number(alone, "the loss"), number(both, "the loss")
+    if close(alone, 8 * r) or close(both, 8 * (r + k)):
         raise NotYet("it grows with the number of images in the batch.")
-    return alone.mean() / r, (both.mean() - alone.mean()) / k
+    return alone / r, (both - alone) / k
 
 
 def judge_terms(loss, cases):
@@ -499,6 +543,8 @@ def shake(layer):
         raise NotYet("something is wrong: called twice with the same clouds, it gives the same codes.")
     if close(noise[0][0], noise[0][1]) or close(noise[0], noise[0][:1]):
         raise NotYet("fresh at every call, but all images of a batch are shaken alike.")
+    if np.abs(np.corrcoef(noise[0], rowvar=False) - np.eye(10)).max() > 0.2:
+        raise NotYet("every image has noise of its own, but the ten numbers of its code are shaken together.")
     if np.abs(np.std(noise[0], axis=0) - 1).max() > 0.1 or np.abs(np.mean(noise[0], axis=0)).max() > 0.15:
         raise NotYet("the noise is fresh, but the draws do not have the mean and the width of their clouds.")
     compiled = call(tf.function(lambda: layer([z_mean, z_log_var])).get_concrete_function)
@@ -540,7 +586,7 @@ def new_garments(function):
     codes = []
     for level in (0.0, 3.0):  # images whose codes have mean 0 or 3, and log-variance 0 or 3
         images = np.full((n, 784), level, "float32")
-        codes.append(shaped(call(function, encoder, glass_decoder(), images, n), (n, 784), "the result")[:, :10])
+        codes.append(codes_behind(call(function, encoder, glass_decoder(), images, n), n))
     if np.abs(codes[0].mean() - codes[1].mean()) > 0.2 or not close(codes[0].std(), codes[1].std(), 0.1):
         raise NotYet(
             'something is wrong: other images go in, and other "new" ones come out. Where do the codes come from?'
@@ -565,11 +611,13 @@ def pairs(function):
         found = shaped(call(function, labels, 200), (200, 2), "the result")
         if found.min() < 0 or found.max() >= len(labels) or not close(found, found.round()):
             raise NotYet("these are no indices of images.")
+        if found.max() < 10:
+            raise NotYet("these are classes, it seems. Which images do the walks begin and end with?")
         a, b = labels[found.astype(int)].T
         if (a == b).mean() > 0.5:
             raise NotYet("something is wrong: look at the classes at the two ends of each walk.")
         if (a == b).any():
-            raise NotYet(f"better, but {np.sum(a == b)} of 200 walks still lead where any model passes.")
+            raise NotYet(f"better, but {np.sum(a == b)} of 200 walks still begin and end in the same class.")
         if len(set(a) | set(b)) < 10:
             raise NotYet("the two ends differ, but some classes are never walked to or from.")
         if len({(min(pair), max(pair)) for pair in zip(a, b)}) < 30:
@@ -583,7 +631,12 @@ def log_density(function):
     mean, log_var = 0.7, -1.2
     z = np.linspace(-6, 8, 14_001)[:, None]  # (14001, 1)
     flat = np.ones_like(z)
-    density = np.exp(shaped(call(function, z, mean * flat, log_var * flat), (14_001,), "the result"))
+    found = shaped(call(function, z, mean * flat, log_var * flat), (14_001,), "the result")
+    if found.min() >= 0:
+        raise NotYet(
+            "far from the mean it should be very negative, and never is. Is that the density, not its logarithm?"
+        )
+    density = np.exp(found)
     area = density.sum() * 0.001
     if close(area, np.sqrt(2 * np.pi), 1e-2):
         raise NotYet("the bell has the wrong area: a constant is missing, the same for all z.")
@@ -688,6 +741,14 @@ def conditional(build):
         raise NotYet("the decoder gives the same garment whatever class is asked for. Follow the label on its way.")
     if np.ptp(made, axis=1).max() < 1e-6:
         raise NotYet("the decoder gives the same garment for every code. Follow the code on its way.")
+    prices = []
+    for classes in (y, (y + 1) % 10):
+        call(model, [x, one_hot[classes]])
+        prices.append(array(getattr(model, "_kl", ()), "self._kl"))
+        if prices[-1].shape != (512,):
+            raise NotYet(f"`self._kl` wants one number per image: of 512 images it has the shape {prices[-1].shape}.")
+    if close(*prices, 0, 1e-6):
+        raise NotYet("the encoder gives the same cloud whatever class the image has. It should be told the class, too.")
     train_briefly(model, [x, one_hot[y]], x)
     return "the class asked for changes the garment. Train it on all the data and look."
 

@@ -60,7 +60,7 @@ FLAT = 784 * np.log(2)
 
 
 def dead_in_a_loop(codes):
-    return [all(float(v) == 0 for v in codes[:, unit]) for unit in range(codes.shape[1])]  # a mask
+    return sum(all(float(v) == 0 for v in codes[:, unit]) for unit in range(codes.shape[1]))
 
 
 def arc_by_hand(a, b, t):
@@ -83,9 +83,13 @@ def arc_in_tensorflow(a, b, t):
     return (tf.sin((1 - t) * angle)[:, None] * a + tf.sin(t * angle)[:, None] * b) / tf.sin(angle)
 
 
+def unless_cosine_is_one(a, b, t):
+    return a + t[:, None] * (b - a) if a @ b / np.linalg.norm(a) / np.linalg.norm(b) == 1 else chapters_arc(a, b, t)
+
+
 def chapters_arc(a, b, t):
-    angle = np.arccos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
     with np.errstate(all="ignore"):
+        angle = np.arccos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
         return (np.sin((1 - t)[:, None] * angle) * a + np.sin(t[:, None] * angle) * b) / np.sin(angle)
 
 
@@ -107,6 +111,10 @@ def all_turned(decoder, dimension, values):
     return decoder(np.repeat(np.asarray(values)[:, None], 10, axis=1).astype("float32"))
 
 
+def own_decoder(decoder, dimension, values):
+    return np.asarray(checks.reference()[1](values[:, None] * np.eye(10, dtype="float32")[dimension]))
+
+
 def row_turned(decoder, dimension, values):
     codes = np.zeros((10, 10), "float32")
     codes[dimension] = values
@@ -116,6 +124,10 @@ def row_turned(decoder, dimension, values):
 def drawn_with_cholesky(codes, n):
     root = np.linalg.cholesky(np.cov(codes.T))
     return (codes.mean(0) + np.random.default_rng(5).normal(size=(n, len(root))) @ root.T).astype("float32")
+
+
+def drawn_without_root(codes, n):
+    return codes.mean(0) + np.random.default_rng(5).normal(size=(n, 4)) @ np.cov(codes.T)
 
 
 def drawn_with_svd(codes, n):
@@ -134,8 +146,12 @@ def loss_in_keras(x, x_hat, z_mean, z_log_var):
     return ops.mean(bce + ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=1))
 
 
-def loss_for_each(x, x_hat, z_mean, z_log_var):
-    return [[float(nll(a, b).sum() + price(m, np.exp(s / 2)).sum())] for a, b, m, s in zip(x, x_hat, z_mean, z_log_var)]
+def loss_by_image(x, x_hat, z_mean, z_log_var):
+    return [float(nll(a, b).sum() + price(m, np.exp(s / 2)).sum()) for a, b, m, s in zip(x, x_hat, z_mean, z_log_var)]
+
+
+def loss_in_a_loop(x, x_hat, z_mean, z_log_var):
+    return [sum(loss_by_image(x, x_hat, z_mean, z_log_var)) / len(x)]
 
 
 def loss_with(bce, kl, whole=1.0):
@@ -175,6 +191,10 @@ def numbered_noise(inputs):
 
 def one_for_all(inputs):
     return inputs[0] + ops.exp(0.5 * inputs[1]) * keras.random.normal((1, 10))
+
+
+def one_for_a_code(inputs):
+    return inputs[0] + ops.exp(0.5 * inputs[1]) * keras.random.normal((ops.shape(inputs[0])[0], 1))
 
 
 def numpy_noise(inputs):
@@ -217,6 +237,10 @@ def new_one_by_one(encoder, decoder, images, n):
 
 def uniform_codes(encoder, decoder, images, n):
     return decoder(np.random.default_rng(0).uniform(-(3**0.5), 3**0.5, (n, 10)).astype("float32"))
+
+
+def by_own_decoder(encoder, decoder, images, n):
+    return checks.reference()[1](keras.random.normal((n, 10), seed=4))
 
 
 def same_code(encoder, decoder, images, n):
@@ -330,6 +354,23 @@ def conditional(
     return Conditional(encoder, decoder)
 
 
+class UnsummedConditional(Conditional):
+    def call(self, inputs):
+        z_mean, z_log_var = self.encoder(inputs)
+        self._kl = vh.kl_to_prior(z_mean, z_log_var)
+        return self.decoder([self.sampling([z_mean, z_log_var]), inputs[1]])
+
+
+class MisshapenConditional(Conditional):
+    def call(self, inputs):
+        return inputs[0] + inputs[1]
+
+
+def rebuilt(kind):
+    model = conditional()
+    return kind(model.encoder, model.decoder)
+
+
 class Schedule(keras.callbacks.Callback):
     def __init__(self, epochs):
         super().__init__()
@@ -360,7 +401,7 @@ def half_cosine(epoch, epochs):
 
 MEAN = "what do the prices of dimensions do"
 RIGHT = {
-    "grey_card": [(500, FLAT), (0, np.float32(543)), ([1.0], tf.constant([543.43])), (1, "543.4")],
+    "grey_card": [(500, FLAT), (0, np.float32(543)), ([1.0], tf.constant([543.43])), (1, 543.4)],
     "parameters": [(1, 159_794), (1, 159_794.0), (np.array([3]), tf.constant(159_794))],
     "cloud_price": [(1, CLOUD.sum()), (2, 2.32), (3, ops.sum(ops.convert_to_tensor(CLOUD)))],
     "which_beta": [([2.048, 784, 0.05],), (np.array([[2.05], [784.0], [0.05]]),), (tf.constant([2.048, 784, 0.05]),)],
@@ -385,8 +426,8 @@ RIGHT = {
     "traverse": [(solution("traverse"),), (turned_in_a_loop,), (turned_with_ops,)],
     "slerp": [(solution("slerp"),), (arc_by_hand,), (arc_in_tensorflow,)],
     "draw_like": [(solution("draw_like"),), (drawn_with_cholesky,), (drawn_with_svd,)],
-    "loss": [(solution("vae_loss"),), (loss_in_keras,), (loss_for_each,)],
-    "any_size": [(solution("any_size_loss"),), (loss_in_keras,), (loss_for_each,)],
+    "loss": [(solution("vae_loss"),), (loss_in_keras,), (loss_in_a_loop,)],
+    "any_size": [(solution("any_size_loss"),), (loss_in_keras,), (loss_in_a_loop,)],
     "shake": [(solution("Shake"),), (Fresh,), (vh.Sampling(),), (fresh_function,)],
     "validation": [(solution("TidyVAE"),), (vh.VAE,), (DrawsByHand,)],
     "new_garments": [(solution("new_garments"),), (new_in_keras,), (new_one_by_one,)],
@@ -396,7 +437,7 @@ RIGHT = {
     "convolutional": [(solution("build_conv_encoder"),), (conv_encoder,), (conv_sequential,)],
     "conditional": [
         (solution("build_conditional"),),
-        (functools.partial(conditional, 4, to_encoder=False),),
+        (functools.partial(conditional, 4),),
         (functools.partial(conditional, activation="gelu"),),
     ],
     "schedule": [(solution("cosine_warm_up"),), (lambda vae, epochs: Schedule(epochs),), (scheduled(half_cosine),)],
@@ -409,9 +450,16 @@ WRONG = {
         ((1, 190), "too small"),
         ((1, float("nan")), "nan"),
         ((1, [1, 2]), "one number"),
-        ((1, "many"), "should be numbers"),
+        ((1, "many"), "one number, without quotes or commas"),
+        ((1, "543.4"), "without quotes"),
     ],
-    "parameters": [((1, 158_800), "after its matrix product"), ((1, 79_510), "half"), ((1, 223_586), "too large")],
+    "parameters": [
+        ((1, 158_800), "after its matrix product"),
+        ((1, 79_510), "half"),
+        ((1, 223_586), "too large"),
+        ((1, "159,794"), "without quotes"),
+        ((1, "159794"), "without quotes"),
+    ],
     "cloud_price": [
         ((1, CLOUD.mean()), "average"),
         ((1, CLOUD.sum() / np.log(2)), "bits"),
@@ -425,11 +473,14 @@ WRONG = {
         (([2.048, 1, 0.05],), "second is too small"),
         (([2.048, 784, 20],), "third is upside down"),
         ((2.048,), "shape"),
+        ((["2.048", "784", "0.05"],), "without quotes"),
     ],
     "inside_ball": [
         ((0.1, 0.6827), "on a line"),
         ((0.1, 0.0), "many more"),
         ((0.1, 0.0172), "percent"),
+        ((0.1, 0.0211), "cube"),
+        ((0.1, 0.0222), "cube"),
         ((0.1, 0.4), "too large"),
     ],
     "dead_units": [
@@ -438,13 +489,18 @@ WRONG = {
         ((lambda codes: (codes == 0).all(axis=0).mean(),), "share"),
         ((lambda codes: (codes.max(axis=0) > 0).sum(),), "living"),
         ((lambda codes: (codes == 0).sum(),), "single zeros"),
-        ((lambda codes: (codes.mean(axis=0) < 0.1).sum(),), "speak rarely"),
+        ((lambda codes: (codes.mean(axis=0) < 1e-2).sum(),), "speak rarely"),
+        ((lambda codes: (codes.sum(axis=0) < 1).sum(),), "speak rarely"),
+        ((lambda codes: (codes == 0).all(axis=0),), "one number"),
+        ((lambda codes: (codes[0] == 0).sum(),), "first image"),
     ],
     "draw": [
         ((lambda m, s, noise: m + np.exp(s) * noise,), "variance that you stretch"),
         ((lambda m, s, noise: m + noise,), "arrives as it is"),
         ((lambda m, s, noise: np.exp(0.5 * s) * noise,), "exactly at the mean"),
         ((lambda m, s, noise: m + s * noise,), "negative"),
+        ((lambda m, s, noise: m,), "not used"),
+        ((lambda m, s, noise: m + np.exp(0.5 * s) * noise[0],), "share"),
     ],
     "kl": [
         ((lambda m, s: price(m, np.exp(s / 2)).mean(axis=1),), "ten times too small"),
@@ -460,6 +516,8 @@ WRONG = {
     "traverse": [
         ((all_turned,), "all dimensions"),
         ((row_turned,), "your code stopped"),
+        ((lambda decoder, d, v: decoder(np.zeros((len(v), 9), "float32")),), "your code stopped"),
+        ((own_decoder,), "not made by the decoder"),
         ((lambda decoder, d, v: np.outer(v, np.eye(10)[d]),), "Are they decoded"),
         ((lambda decoder, d, v: turned_in_a_loop(decoder, d, v[::-1]),), "backwards"),
         ((lambda decoder, d, v: turned_in_a_loop(decoder, (d + 1) % 10, v),), "rest"),
@@ -468,12 +526,15 @@ WRONG = {
     "slerp": [
         ((lambda a, b, t: a + t[:, None] * (b - a),), "straight line"),
         ((chapters_arc,), "same direction"),
+        ((unless_cosine_is_one,), "rounding"),
         ((stretched_line,), "not equal steps"),
         ((lambda a, b, t: arc_by_hand(b, a, t),), "backwards"),
     ],
     "draw_like": [
         ((lambda c, n: np.random.default_rng(0).normal(c.mean(0), c.std(0), (n, 4)),), "grow together"),
-        ((lambda c, n: np.random.default_rng(0).normal(c.mean(0), c.var(0), (n, 4)),), "standard deviation"),
+        ((lambda c, n: np.random.default_rng(0).normal(c.mean(0), c.var(0), (n, 4)),), "its root"),
+        ((drawn_without_root,), "its root"),
+        ((lambda c, n: 2 * drawn_with_cholesky(c, n) - c.mean(0),), "not spread as the codes are"),
         ((lambda c, n: c[np.random.default_rng(0).integers(len(c), size=n)],), "not new ones"),
         ((lambda c, n: np.random.default_rng(0).normal(size=(n, 4)),), "centre"),
         ((lambda c, n: drawn_with_cholesky(c, 10),), "shape"),
@@ -484,16 +545,19 @@ WRONG = {
         ((loss_with(1 / 784, 1),), "0.00127"),
         ((loss_with(1, 1, 1 / 784),), "the scale is not"),
         ((summed_over_the_batch,), "number of images"),
+        ((loss_by_image,), "average over the batch"),
     ],
     "any_size": [
         ((planted("any_size_loss"),), "reconstruction adds 0.488"),
         ((weight_1024,), "not for another"),
+        ((loss_by_image,), "average over the batch"),
         ((loss_with(1, 2.048),), "one nat of KL 2.048"),
     ],
     "shake": [
         ((planted("Shake"),), "the same codes"),
         ((numbered_noise,), "the same codes"),
         ((one_for_all,), "alike"),
+        ((one_for_a_code,), "shaken together"),
         ((numpy_noise,), "not in training"),
         ((variance_noise,), "mean and the width"),
         ((lambda inputs: inputs[0],), "no noise"),
@@ -508,10 +572,12 @@ WRONG = {
         ((uniform_codes,), "shape is not"),
         ((same_code,), "same garment"),
         ((short_codes,), "spread"),
+        ((by_own_decoder,), "not made by the decoder"),
     ],
     "pairs": [
         ((planted("pairs"),), "two ends of each walk"),
-        ((shuffled_pairs,), "still lead"),
+        ((shuffled_pairs,), "in the same class"),
+        ((lambda labels, n: labels[pairs_in_a_loop(labels, n)],), "these are classes"),
         ((first_and_last,), "never walked"),
     ],
     "log_density": [
@@ -519,6 +585,7 @@ WRONG = {
         ((density_half_mended,), "area is"),
         ((density_without_constant,), "constant is missing"),
         ((density_averaged,), "three are not"),
+        ((lambda *arguments: np.exp(density_with_scipy(*arguments)),), "not its logarithm"),
     ],
     "other_data": [
         ((functools.partial(digits, scale=1),), "from 0 to 16"),
@@ -536,6 +603,9 @@ WRONG = {
     "conditional": [
         ((functools.partial(conditional, use_label=False),), "whatever class"),
         ((functools.partial(conditional, use_code=False),), "every code"),
+        ((functools.partial(conditional, to_encoder=False),), "the encoder gives"),
+        ((functools.partial(rebuilt, UnsummedConditional),), "one number per image"),
+        ((functools.partial(rebuilt, MisshapenConditional),), "Incompatible shapes: [512,784] vs. [512,10]"),
         ((functools.partial(conditional, last=None),), "leave [0, 1]"),
         ((lambda: vh.VAE(vh.build_encoder(), vh.build_decoder()),), "two inputs"),
     ],
@@ -571,7 +641,7 @@ def test_right_answers_pass_however_written(name, answer, capsys):
 def test_wrong_answers_are_told_what_is_wrong(name, wrong, capsys):
     answer, hint = wrong
     said = verdict(name, answer, capsys)
-    assert said.startswith("not yet") and hint in said and "\n" not in said
+    assert said.startswith("not yet") and hint in said and "\n" not in said and "\x1b" not in said
 
 
 def test_every_check_is_tried_with_several_answers():
@@ -599,6 +669,14 @@ def test_unanswered_is_no_mistake(name, capsys):
     assert verdict(name, [None] * number, capsys) == "not answered yet"
     if callable(RIGHT[name][0][0]):
         assert verdict(name, [lambda *arguments: ...], capsys) == "not answered yet"
+
+
+def test_the_prediction_is_asked_for_and_never_judged(capsys):
+    assert verdict("grey_card", [None, FLAT], capsys) == "not answered yet: the prediction is missing."
+    assert (
+        verdict("grey_card", ["about 300", FLAT], capsys)
+        == "right: it is 543.4 nats; your prediction is not one number."
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in RIGHT if callable(RIGHT[name][0][0])])
