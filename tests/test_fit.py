@@ -114,6 +114,7 @@ def test_a_model_with_targets_and_without_validation():
     assert history.history["loss"][-1] < history.history["loss"][0]
 
 
+@pytest.mark.slow
 def test_one_image_more_or_fewer_than_a_batch():
     for number in (1, 127, 128, 129):
         model = model_of("autoencoder")
@@ -146,6 +147,7 @@ def test_callbacks_that_act_at_epochs_work(tmp_path):
     assert (tmp_path / "3.weights.h5").is_file() and len((tmp_path / "log.csv").read_text().splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path):
     def run(epochs, callbacks):
         model = model_of("vae")

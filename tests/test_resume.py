@@ -98,8 +98,9 @@ def run(folder, epochs, kill_after=None, delay=0.0, dies_writing=0):
     return first, max(map(int, re.findall(r"epoch (\d+)/", said)), default=first - 1), process.wait()
 
 
-@pytest.mark.parametrize("kills, epochs", [(2, 8), pytest.param(10, 60, marks=pytest.mark.slow)])
-def test_a_training_killed_again_and_again_ends_as_if_undisturbed(kills, epochs, tmp_path):
+@pytest.mark.slow
+def test_a_training_killed_again_and_again_ends_as_if_undisturbed(tmp_path):
+    kills, epochs = 10, 60
     draw, reached = random.Random(4), 0
     for kill in range(kills + 1):
         how = {}  # the last one is left alone
@@ -141,6 +142,7 @@ def test_only_the_same_training_is_taken_up(resume, capsys):
         assert first_epoch(capsys) == expected
 
 
+@pytest.mark.slow
 def test_trainings_that_begin_alike_in_one_kernel_are_told_apart(resume):
     """They may differ in what no file name can tell, such as a callback."""
     a, b = tiny(), tiny()
@@ -181,6 +183,7 @@ def test_nobody_resumes_without_asking(monkeypatch, tmp_path, capsys):
         assert first_epoch(capsys) == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_named(resume, tmp_path):
     train(tiny())
     [path] = (tmp_path / "resume").iterdir()

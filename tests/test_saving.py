@@ -37,6 +37,7 @@ assert np.allclose(load("vae_decoder")(here["z_mean"]), here["x_hat"], atol=1e-5
     in_a_fresh_process(code, tmp_path)
 
 
+@pytest.mark.slow
 def test_whole_vae_loads_in_a_fresh_process_and_trains_on(images, tmp_path):
     vae = vh.VAE(vh.build_encoder(), vh.build_decoder(), kl_weight=2.0)
     vae.compile(optimizer="adam", loss="mse", metrics=["mse"])
