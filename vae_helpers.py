@@ -145,10 +145,7 @@ def load_data():
             holds a wrong one. The message names it and says what to do.
     """
     kind, files = find_files()
-    images, y, x_test, y_test = (np.frombuffer(raw, np.uint8, offset=16 if "images" in name else 8)
-                                 for name, raw in files.items())  # fmt: skip
-    images, x_test = (pixels.reshape(-1, 784).astype("float32") / 255 for pixels in (images, x_test))
-    y, y_test = y.astype("int64"), y_test.astype("int64")
+    images, y, x_test, y_test = arrays_of(files)
     x_val, y_val = images[-VALIDATION[kind] :], y[-VALIDATION[kind] :]
     n_train = QUICK_IMAGES if quick() else len(images) - len(x_val)
     print(
@@ -156,6 +153,16 @@ def load_data():
         + (" (quick mode)" if quick() else "")
     )
     return Data(images[:n_train], y[:n_train], x_val, y_val, x_test, y_test, kind == "full" and not quick())
+
+
+def arrays_of(files):
+    """Images (n, 784) and labels (n,), as in `Data`, of files {name: decompressed bytes}: a list, in their order."""
+    return [
+        np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 784).astype("float32") / 255
+        if "images" in name
+        else np.frombuffer(raw, np.uint8, offset=8).astype("int64")
+        for name, raw in files.items()
+    ]
 
 
 def find_files():
@@ -459,9 +466,7 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
         return hand_over(reason)
     import tensorflow as tf
 
-    if not model.built:
-        model(keras.Input(x.shape[1:]))  # makes the weights, and draws no noise
-    model.optimizer.build(model.trainable_variables)
+    variables = variables_of(model, x.shape[1:])
     train, arrays, steps = _all_batches(model, model.train_step, x, y, batch_size)
     test, test_arrays, test_steps = None, [], 0
     if validation_data:
@@ -476,7 +481,6 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     run_epoch = tf.function(functools.partial(whole_epoch), jit_compile=True, autograph=False)
     seed = random.randrange(2**31)
     noise = [(variable, variable.numpy()) for variable in model.variables if variable.name == "seed_generator_state"]
-    variables = [*model.variables, *model.optimizer.variables]
     if os.environ.get("VAE_COURSE_RESUME"):
         from notebooks import states
 
@@ -521,6 +525,14 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     model.optimizer.finalize_variable_values(model.trainable_variables)
     calls.on_train_end(logs)
     return model.history
+
+
+def variables_of(model, shape=(784,)):
+    """All that training changes, made if not there yet: weights, `kl_weight`, states of the noise, the optimiser's."""
+    if not model.built:
+        model(keras.Input(shape))  # makes the weights, and draws no noise
+    model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]
 
 
 def _stopped(epoch):

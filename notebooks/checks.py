@@ -157,11 +157,8 @@ def too(value, right):
 @functools.cache
 def sample():
     """2,000 training images (2000, 784) and labels of the sample that comes with the course."""
-    files = vh._read_folder(vh.SAMPLE)[1]
-    images, labels = (
-        np.frombuffer(files[f"train-{kind}-ubyte.gz"], np.uint8) for kind in ("images-idx3", "labels-idx1")
-    )
-    return images[16:].reshape(-1, 784)[:2000].astype("float32") / 255, labels[8:][:2000].astype("int64")
+    images, labels, *_ = vh.arrays_of(vh._read_folder(vh.SAMPLE)[1])
+    return images[:2000], labels[:2000]
 
 
 @functools.cache

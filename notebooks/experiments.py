@@ -94,18 +94,22 @@ def train(name, seed, data):
     return model, curves
 
 
+def kept(name, seed, ending):
+    """Where something of a run is kept."""
+    return RUNS / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}{ending}"
+
+
 def trained(name, seed, data):
     """`train`, or what is left of it from an earlier call."""
-    path = RUNS / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}"
-    weights, curves_path = path.with_name(f"{path.name}.weights.h5"), path.with_name(f"{path.name}.json")
+    weights, curves_path = (kept(name, seed, ending) for ending in (".weights.h5", ".json"))
     if curves_path.is_file():
         return scores.with_weights(PLAN[name][1]()[0], weights), json.loads(curves_path.read_text())
     print(f"{name}, seed {seed}", flush=True)
     start = time.perf_counter()
     model, curves = train(name, seed, data)
     record = {"seconds": round(time.perf_counter() - start), **curves}
-    with vh.whole_files(weights) as [name]:
-        model.save_weights(name)
+    with vh.whole_files(weights) as [unfinished]:
+        model.save_weights(unfinished)
     vh.write_text(curves_path, json.dumps(record))
     return model, record
 
@@ -151,7 +155,7 @@ def measure(model, data, classifier):
 
 def measured(name, seed, data, classifier):
     """`measure` of a run, and its curves, as one record; kept like the weights."""
-    path = RUNS / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}.record.json"
+    path = kept(name, seed, ".record.json")
     if not path.is_file():
         model, curves = trained(name, seed, data)
         results = {}

@@ -56,8 +56,7 @@ def build_vae(kind=vh.VAE, kl_weight=1.0, warm_up_epochs=0, cosine=False, activa
 
 def with_weights(model, path):
     """A compiled model with the weights, and the optimiser's state, of a .weights.h5 file."""
-    model(keras.Input((784,)))
-    model.optimizer.build(model.trainable_variables)
+    vh.variables_of(model)
     try:
         model.load_weights(path)
     except Exception:  # HDF5 and Keras each raise their own
@@ -76,8 +75,6 @@ def trained_vae(data, **changes):
     name = " ".join(["vae", *(f"{key}={getattr(value, '__name__', value)}" for key, value in changes.items())])
     path = vh.BUILD / "models" / f"{name}.npz"
     if data.complete and path.is_file():
-        vae(keras.Input((784,)))
-        vae.optimizer.build(vae.trainable_variables)
         states.read(path, vae)
         print(f"{name}: trained before; delete it from build/models to train it anew")
         return vae

@@ -21,15 +21,10 @@ import numpy as np
 _begun = collections.Counter()  # trainings of this kernel that begin alike
 
 
-def variables_of(model):
-    """All that training changes: weights, `kl_weight`, the states of the noise, the optimiser's variables."""
-    return [*model.variables, *model.optimizer.variables]
-
-
 def write(path, model, **about):
     """Keep the state of a model in a file, with what is to be known about it; whole or not at all."""
     with vh.whole_files(path) as [name]:
-        np.savez(name, *[v.numpy() for v in variables_of(model)], about=json.dumps(about, default=float))
+        np.savez(name, *[v.numpy() for v in vh.variables_of(model)], about=json.dumps(about, default=float))
 
 
 def read(path, model):
@@ -42,7 +37,7 @@ def read(path, model):
         with np.load(path) as file:
             values = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
             about = json.loads(str(file["about"]))
-        for variable, value in zip(variables_of(model), values, strict=True):
+        for variable, value in zip(vh.variables_of(model), values, strict=True):
             variable.assign(value)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, and the training begins anew.") from None
@@ -54,8 +49,11 @@ def keeper(model, callbacks, arrays, *settings):
 
     It does nothing if another callback acts at the end of epochs: what that one collects would have holes.
     """
+    nothing = keras.callbacks.Callback.on_epoch_end
+    if any(getattr(other.on_epoch_end, "__func__", None) is not nothing for other in callbacks):
+        return keras.callbacks.Callback()
     digest = hashlib.sha256(repr((model.name, *settings)).encode())
-    for array in [*arrays, *(variable.numpy() for variable in variables_of(model))]:
+    for array in [*arrays, *(variable.numpy() for variable in vh.variables_of(model))]:
         digest.update(np.ascontiguousarray(array))
     name = digest.hexdigest()[:16]
     _begun[name] += 1
@@ -79,9 +77,6 @@ def keeper(model, callbacks, arrays, *settings):
         model._initial_epoch = None  # else the next training of this model would begin there
         model.history.epoch[:0] = range(callback.params.get("before", {}).get("done", 0))
 
-    nothing = keras.callbacks.Callback.on_epoch_end
-    if any(getattr(other.on_epoch_end, "__func__", None) is not nothing for other in callbacks):
-        return keras.callbacks.Callback()
     callback = keras.callbacks.LambdaCallback(
         on_train_begin=train_begin, on_epoch_end=epoch_end, on_train_end=train_end
     )

@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,9 +14,7 @@ import vae_helpers as vh
 @pytest.fixture
 def images():
     """Sixty real test images (60, 784) of the embedded sample."""
-    _, files = vh._read_folder(vh.SAMPLE)
-    raw = files["t10k-images-idx3-ubyte.gz"]
-    return np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 784)[:60].astype("float32") / 255
+    return vh.arrays_of(vh._read_folder(vh.SAMPLE)[1])[2][:60]
 
 
 @pytest.fixture

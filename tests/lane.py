@@ -117,8 +117,7 @@ def save(folder):
 
     import vae_helpers as vh
 
-    x = np.frombuffer(vh._read_folder(vh.SAMPLE)[1]["t10k-images-idx3-ubyte.gz"], np.uint8, 60 * 784, 16)
-    x = x.reshape(60, 784).astype("float32") / 255
+    x = vh.arrays_of(vh._read_folder(vh.SAMPLE)[1])[2][:60]
     models = {name: keras.saving.load_model(vh.REFERENCE / f"{name}.keras") for name in vh.MODELS}
     vh.save(folder, **models)
     z_mean = np.asarray(models["vae_encoder"](x)[0])

@@ -80,11 +80,9 @@ def faults(tab):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The reference models' explorer."""
-    _, files = vh._read_folder(vh.SAMPLE)
-    raw, labels = (np.frombuffer(files[f"t10k-{name}-ubyte.gz"], np.uint8) for name in ("images-idx3", "labels-idx1"))
+    images, labels = vh.arrays_of(vh._read_folder(vh.SAMPLE)[1])[2:]
     models = [vh.load(vh.REFERENCE / f"{name}.keras") for name in ("vae_encoder", "vae_decoder")]
-    images = raw[16:].reshape(-1, 784).astype("float32") / 255
-    return explorer.write(tmp_path_factory.mktemp("explorer") / "explorer.html", *models, images, labels[8:])
+    return explorer.write(tmp_path_factory.mktemp("explorer") / "explorer.html", *models, images, labels)
 
 
 @pytest.fixture

@@ -28,10 +28,10 @@ def has_tag(cell, tag):
     return tag in cell.metadata.get("tags", [])
 
 
-def solution(name):
+def solution(name, notebook=SOLUTIONS):
     """What the solutions call `name`, made by running the cell that defines it."""
     cell = next(
-        c for c in SOLUTIONS.cells if has_tag(c, "answer") and re.search(rf"^(def|class) {name}\b", c.source, re.M)
+        c for c in notebook.cells if has_tag(c, "answer") and re.search(rf"^(def|class) {name}\b", c.source, re.M)
     )
     scope = {"vh": vh, "keras": keras, "np": np, "layers": layers, "ops": ops}
     exec(cell.source, scope)
@@ -40,12 +40,7 @@ def solution(name):
 
 def planted(name):
     """The same of the exercises."""
-    cell = next(
-        c for c in EXERCISES.cells if has_tag(c, "answer") and re.search(rf"^(def|class) {name}\b", c.source, re.M)
-    )
-    scope = {"vh": vh, "keras": keras, "np": np, "layers": layers, "ops": ops}
-    exec(cell.source, scope)
-    return scope[name]
+    return solution(name, EXERCISES)
 
 
 # ---------------------------------------------------------------- answers, and what is said of the wrong ones

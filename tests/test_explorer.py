@@ -25,9 +25,7 @@ DRAWS = np.random.default_rng(784).normal(size=(200, 10)).astype("float32")  # n
 @pytest.fixture(scope="module")
 def test_set():
     """The sample's 1,000 test images (1000, 784) and their labels (1000,)."""
-    _, files = vh._read_folder(vh.SAMPLE)
-    raw, labels = (np.frombuffer(files[f"t10k-{name}-ubyte.gz"], np.uint8) for name in ("images-idx3", "labels-idx1"))
-    return raw[16:].reshape(-1, 784).astype("float32") / 255, labels[8:]
+    return vh.arrays_of(vh._read_folder(vh.SAMPLE)[1])[2:]
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def train(vae, callbacks=(), epochs=EPOCHS, verbose=0):
 
 
 def values(vae):
-    return [variable.numpy() for variable in states.variables_of(vae)]
+    return [variable.numpy() for variable in vh.variables_of(vae)]
 
 
 def same(a, b):

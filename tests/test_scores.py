@@ -7,7 +7,7 @@ import scipy.linalg
 import scipy.stats
 
 import vae_helpers as vh
-from notebooks import scores, states
+from notebooks import scores
 
 RNG = np.random.default_rng(0)
 
@@ -113,7 +113,7 @@ def test_trained_models_are_kept_and_taken_again(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     again = scores.trained_vae(data, kl_weight=0.5)
     assert "trained before" in capsys.readouterr().out
-    for one, other in zip(states.variables_of(first), states.variables_of(again)):
+    for one, other in zip(vh.variables_of(first), vh.variables_of(again)):
         assert np.array_equal(one.numpy(), other.numpy()), f"{one.path}: what is drawn from the model would differ"
     scores.trained_vae(data, kl_weight=0.25)
     assert "trained before" not in capsys.readouterr().out, "another beta is another model"
