@@ -20,7 +20,6 @@ import vae_helpers as vh  # isort: skip (before Keras, because it settles on whi
 
 import keras
 import matplotlib.pyplot as plt
-import nbformat
 import numpy as np
 from IPython.display import display
 from PIL import Image
@@ -192,7 +191,10 @@ def strip(notebook):
 
     What remains is the picture, and a link to where one learns to run the notebook: for notebooks that are stored.
     """
-    import refresh  # here: who plays has no need of it
+    # Here, because who plays has no need of them, and the first takes a second.
+    import nbformat
+
+    import refresh
 
     address, words = f"{refresh.repository()}#run-it", "Run this notebook"
     link = {
