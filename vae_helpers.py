@@ -472,7 +472,8 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     if validation_data:
         test, test_arrays, test_steps = _all_batches(model, model.test_step, *validation_data, batch_size)
         # Keras makes a metric's variables when it first meets data. Made here, they spare tracing the epoch twice.
-        tf.function(model.test_step, autograph=False).get_concrete_function(tuple(a[:1] for a in validation_data))
+        one = (test_arrays[0][:1], test_arrays[-1][:1])
+        tf.function(model.test_step, autograph=False).get_concrete_function(one)
 
     def whole_epoch(order, arrays, test_arrays):
         logs = train(order, arrays)
