@@ -633,6 +633,17 @@ def _minutes(seconds):
 
 
 @contextlib.contextmanager
+def writing(path):
+    """Make the folder of `path`; whatever then fails to be written is said in one sentence, as an OSError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path} could not be written ({reason}): make room there, or make it writable.") from None
+
+
+@contextlib.contextmanager
 def whole_files(*paths):
     """Names to write to, a list. They become `paths` when all is written; if anything fails, nothing changes.
 
@@ -641,13 +652,10 @@ def whole_files(*paths):
     """
     names = [path.with_name(f".{os.getpid()}.{path.name}") for path in paths]
     try:
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
-        yield names
-        for name, path in zip(names, paths):
-            name.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"{paths[0]} could not be written ({reason}): make room there, or make it writable.") from None
+        with writing(paths[0]):
+            yield names
+            for name, path in zip(names, paths):
+                name.replace(path)
     finally:
         for name in names:
             with contextlib.suppress(OSError):

@@ -255,7 +255,6 @@ def main():
         this_week = choices[datetime.date.today().isocalendar().week % len(choices)]
         name, seed = options.again or this_week
         return again(name, int(seed), data)
-    RUNS.mkdir(parents=True, exist_ok=True)
     classifier = classifier_of(data)
     records = [measured(name, seed, data, classifier) for name, (seeds, _) in PLAN.items() for seed in seeds]
     records.append({"name": "baselines", "seed": 0, "results": baselines(data), "curves": {}})
@@ -271,4 +270,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"\n{error}")

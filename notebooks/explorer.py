@@ -14,6 +14,7 @@ import io
 import json
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import vae_helpers as vh  # isort: skip (before Keras, because it settles on which backend Keras runs)
@@ -44,11 +45,10 @@ def write(path, encoder, decoder, x, labels, title="The latent space explorer"):
         labels: the classes of `x`, (n,), 0 to 9.
 
     Returns:
-        `path`, for `show`.
+        Where the page is, for `show`: `path` or, where that cannot be written, a temporary file, which is said.
 
     Raises:
         ValueError: one of these is something else. The message says which and what.
-        OSError: the page cannot be written.
     """
     x, labels = vh.check_images(x).astype("float32"), np.asarray(labels)
     if labels.shape != (len(x),) or not np.isin(labels, range(10)).all():
@@ -76,9 +76,13 @@ def write(path, encoder, decoder, x, labels, title="The latent space explorer"):
         raise ValueError("decoder computes something other than its Dense layers one after the other.")
     model |= {"garments": garments, "threshold": THRESHOLD, "draws": DRAWS, "difference": float(difference.max())}
     page = TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", html.escape(title))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page.replace("{{model}}", json.dumps(model).replace("<", "\\u003c")), encoding="utf-8")
+    page, path = page.replace("{{model}}", json.dumps(model).replace("<", "\\u003c")), Path(path)
+    try:
+        vh.write_text(path, page)
+    except OSError as error:
+        path = Path(tempfile.mkdtemp(), path.name)
+        vh.write_text(path, page)
+        print(f"{error} Until then it is {path}")
     return path
 
 

@@ -72,17 +72,17 @@ def write(notebooks, results, explorers=None):
         The path of the first page.
 
     Raises:
+        OSError: the pages could not be written.
         ValueError: Sphinx found a fault, such as a link that leads nowhere. The pages are written all the same.
     """
     from sphinx.application import Sphinx  # here: the course runs without it
     from sphinx.util.docutils import docutils_namespace
 
-    vh.BUILD.mkdir(exist_ok=True)
     notebooks = {name: notebook for name, notebook in notebooks.items() if name != "solutions.ipynb"}
     course = {**stored(), **notebooks}
     beside = [name for name in BESIDE if (NOTEBOOKS / name).is_file()]  # a handout may lack the teacher's
     names = [*course, *beside]
-    with tempfile.TemporaryDirectory(dir=vh.BUILD) as folder:
+    with vh.writing(vh.BUILD / "pages"), tempfile.TemporaryDirectory(dir=vh.BUILD) as folder:
         source, rendered = Path(folder, "source"), Path(folder, "pages")
         (source / "_static").mkdir(parents=True)
         rendered.mkdir()

@@ -117,4 +117,9 @@ def main(owner=None):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    try:
+        main(*sys.argv[1:2])
+    except OSError as error:
+        sys.exit(
+            f"{error.filename} could not be read or written ({error.strerror}): mend that, and say the same again."
+        )

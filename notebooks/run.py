@@ -29,19 +29,22 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
-
 NOTEBOOKS = Path(__file__).resolve().parent
-sys.path.insert(0, str(NOTEBOOKS.parent))
-
-import explorer
-import pages
-import refresh
-import vae_helpers as vh
-
+INTERRUPTED = "\nInterrupted. Say the same again to go on from the last finished epoch."
 HOUR = 3600
+
+sys.path.insert(0, str(NOTEBOOKS.parent))
+try:  # it takes seconds
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    import explorer
+    import pages
+    import refresh
+    import vae_helpers as vh
+except KeyboardInterrupt:
+    sys.exit(INTERRUPTED)
 
 
 class Progress:
@@ -219,10 +222,9 @@ def main():
     complete = find_data() and not vh.quick()
     if options.store and not complete:
         sys.exit("--store needs a full run: the full data, and no VAE_COURSE_QUICK.")
-    vh.BUILD.mkdir(exist_ok=True)
-    results_path = vh.BUILD / "results.json"
-    if not options.notebooks:
-        results_path.unlink(missing_ok=True)
+    results_path = vh.BUILD / "results.json"  # written now: a folder that cannot be written is found at once
+    kept = options.notebooks and results_path.is_file()
+    vh.write_text(results_path, results_path.read_text(encoding="utf-8") if kept else "{}")
     if any((vh.BUILD / "resume" / path.stem).is_dir() for path in paths):
         print("Going on where the last run stopped; delete build/resume to begin anew.", flush=True)
     progress, done = Progress(), {}
@@ -233,7 +235,7 @@ def main():
             sys.exit(f"\nFAILED: {failure}\nThe notebook as far as it went: build/{path.name}")
         done[path] = notebook
 
-    results = json.loads(results_path.read_text(encoding="utf-8")) if results_path.is_file() else {}
+    results = json.loads(results_path.read_text(encoding="utf-8"))
     lines = table(results, done.values())
     for path in paths:
         shutil.rmtree(vh.BUILD / "resume" / path.stem, ignore_errors=True)  # the next run trains anew
@@ -260,4 +262,4 @@ if __name__ == "__main__":
     except (OSError, ValueError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. Say the same again to go on from the last finished epoch.")
+        sys.exit(INTERRUPTED)

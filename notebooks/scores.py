@@ -82,7 +82,10 @@ def trained_vae(data, **changes):
         vae, data.x_train, data.x_train, epochs=epochs, validation_data=(data.x_val, data.x_val), callbacks=callbacks
     )
     if data.complete:
-        states.write(path, vae)
+        try:
+            states.write(path, vae)
+        except OSError as error:
+            print(error)  # the model is here all the same
     return vae
 
 

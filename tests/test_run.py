@@ -115,6 +115,16 @@ print([value.hex() for value in history["loss"]])
 """
 
 
+def test_a_run_stopped_while_it_imports_says_so(tmp_path):
+    command = [sys.executable, str(vh.ROOT / "notebooks" / "run.py"), "notebooks/none.ipynb"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not any("tensorflow" in part.path for part in psutil.Process(process.pid).memory_maps()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[0] == run.INTERRUPTED + "\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("signals", [["SIGINT"], ["SIGKILL", "SIGINT", "SIGKILL"]])
 def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(signals, tmp_path):

@@ -1,16 +1,20 @@
 """Models survive being saved, also in a process that knows nothing of this one."""
 
+import contextlib
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 
+import explorer
 import vae_helpers as vh
 from notebooks import states
 
@@ -96,14 +100,37 @@ def test_saving_is_all_or_nothing(monkeypatch, tmp_path, vae):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@contextlib.contextmanager
+def small_disk(folder, size):
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mount.returncode:
+        pytest.skip(f"no small disk can be made here: {mount.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
 @pytest.fixture
 def full_disk(tmp_path):
     """A folder on a disk of 3 MB."""
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", tmp_path], capture_output=True, text=True)
-    if mount.returncode:
-        pytest.skip(f"no small disk can be made here: {mount.stderr.strip()}")
-    yield tmp_path
-    subprocess.run(["umount", tmp_path], check=True)
+    with small_disk(tmp_path, "3m") as folder:
+        yield folder
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A copy of the course with results, on a disk that cannot be written, not even by root."""
+    with small_disk(tmp_path, "50m") as course:
+        for name in ("vae_helpers.py", "pyproject.toml", "README.md"):
+            shutil.copy(vh.ROOT / name, course)
+        unneeded = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(vh.ROOT / "notebooks", course / "notebooks", ignore=unneeded)
+        (course / "build").mkdir()
+        (course / "build" / "results.json").write_text("{}")
+        (course / "build" / "explorer.html").write_text("old")
+        subprocess.run(["mount", "-o", "remount,ro", course], check=True)
+        yield course
 
 
 def test_a_full_disk_leaves_the_old_files_whole(full_disk):
@@ -129,6 +156,34 @@ def test_a_full_disk_leaves_the_old_files_whole(full_disk):
             again()
         assert "\n" not in str(refused.value)
     assert {path.name: path.read_bytes() for path in full_disk.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", ["run.py", "pages.py", "refresh.py another-owner"])
+def test_a_read_only_course_is_said_in_one_sentence(read_only, command):
+    before = {path: path.read_bytes() for path in read_only.rglob("*.*") if path.is_file()}
+    environment = {**os.environ, "VAE_COURSE_QUICK": "1", "FASHION_MNIST_DIR": str(read_only / "notebooks" / "data"),
+                   "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+    script, *owner = command.split()
+    run = subprocess.run([sys.executable, f"notebooks/{script}", *owner], cwd=read_only, capture_output=True, text=True,
+                         env=environment)  # fmt: skip
+    sentence = r"\S+ could not be (read or )?written \(Read-only file system\): m.*\."
+    assert run.returncode == 1 and re.fullmatch(sentence, run.stderr.strip()), run.stderr
+    assert {path: path.read_bytes() for path in read_only.rglob("*.*") if path.is_file()} == before
+
+
+def test_reading_goes_on_where_nothing_can_be_written(read_only, monkeypatch, tmp_path_factory, images, capsys, vae):
+    build = read_only / "build"
+    monkeypatch.setattr(vh, "BUILD", build)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("elsewhere")))
+    complete = vh.Data(*[None] * 6, complete=True)
+    vh.expect("pixel entropy, test (nats)", 189.8, complete)
+    vh.keep(complete, vae_encoder=vae.encoder)
+    page = explorer.write(build / "explorer.html", vae.encoder, vae.decoder, images, np.arange(len(images)) % 10)
+    said = capsys.readouterr().out
+    for name in ("results.json", "vae_encoder.keras", "explorer.html"):
+        assert f"{name} could not be written (Read-only file system): make room there, or make it writable." in said
+    assert str(page) in said and explorer.read(page)["kl"]
+    assert (build / "explorer.html").read_text() == "old"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path, capsys, monkeypatch):
