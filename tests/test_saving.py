@@ -160,6 +160,8 @@ def test_a_full_disk_leaves_the_old_files_whole(full_disk):
 
 @pytest.mark.parametrize("command", ["run.py", "pages.py", "refresh.py another-owner"])
 def test_a_read_only_course_is_said_in_one_sentence(read_only, command):
+    if command == "pages.py":
+        pytest.importorskip("sphinx")  # which a lane of other versions has not
     before = {path: path.read_bytes() for path in read_only.rglob("*.*") if path.is_file()}
     environment = {**os.environ, "VAE_COURSE_QUICK": "1", "FASHION_MNIST_DIR": str(read_only / "notebooks" / "data"),
                    "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
