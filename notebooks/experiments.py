@@ -32,7 +32,7 @@ import vae_helpers as vh  # isort: skip (before Keras, because it settles on whi
 import keras
 import numpy as np
 
-from notebooks import scores
+from notebooks import files, scores
 
 AE_SEEDS, SEEDS, FIVE_SEEDS, FEW_SEEDS = (range(1, 1 + n) for n in (8, 6, 5, 3))
 RUNS = vh.BUILD / "experiments"
@@ -108,9 +108,9 @@ def trained(name, seed, data):
     start = time.perf_counter()
     model, curves = train(name, seed, data)
     record = {"seconds": round(time.perf_counter() - start), **curves}
-    with vh.whole_files(weights) as [unfinished]:
+    with files.whole_files(weights) as [unfinished]:
         model.save_weights(unfinished)
-    vh.write_text(curves_path, json.dumps(record))
+    files.write_text(curves_path, json.dumps(record))
     return model, record
 
 
@@ -167,7 +167,7 @@ def measured(name, seed, data, classifier):
         seconds = curves.pop("seconds")
         if name not in ("vae", "warm-up"):  # chapter 05 draws these two
             curves.pop("kl_per_dimension", None)
-        vh.write_text(
+        files.write_text(
             path, json.dumps({"name": name, "seed": seed, "seconds": seconds, "results": results, "curves": curves})
         )
         keras.backend.clear_session()
@@ -263,7 +263,7 @@ def main():
             **{name: version(name) for name in ("tensorflow", "keras", "numpy", "scikit-learn")}}  # fmt: skip
     lines = ",\n  ".join(json.dumps(record) for record in records)
     found = json.dumps(bands(records), indent=1)
-    vh.write_text(
+    files.write_text(
         vh.EXPERIMENTS, f'{{\n "made": {json.dumps(made)},\n "bands": {found},\n "runs": [\n  {lines}\n ]\n}}\n'
     )
     print(f"written: {vh.EXPERIMENTS.relative_to(vh.ROOT)}")

@@ -25,6 +25,8 @@ import numpy as np
 from IPython.display import display
 from PIL import Image
 
+from notebooks import files
+
 TEMPLATE = Path(__file__).with_name("explorer.html")
 ACTIVATIONS = ("linear", "relu", "gelu", "sigmoid", "tanh")  # those that the page's JavaScript knows
 THRESHOLD = 0.01  # nats; a dimension with no more KL than this carries nothing
@@ -78,10 +80,10 @@ def write(path, encoder, decoder, x, labels, title="The latent space explorer"):
     page = TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", html.escape(title))
     page, path = page.replace("{{model}}", json.dumps(model).replace("<", "\\u003c")), Path(path)
     try:
-        vh.write_text(path, page)
+        files.write_text(path, page)
     except OSError as error:
         path = Path(tempfile.mkdtemp(), path.name)
-        vh.write_text(path, page)
+        files.write_text(path, page)
         print(f"{error} Until then it is {path}")
     return path
 

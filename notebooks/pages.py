@@ -23,6 +23,7 @@ sys.path.insert(0, str(NOTEBOOKS.parent))
 
 import refresh
 import vae_helpers as vh
+from notebooks import files
 
 MISSING = (
     "The pages are left out, because Sphinx is not installed here: "
@@ -82,7 +83,7 @@ def write(notebooks, results, explorers=None):
     course = {**stored(), **notebooks}
     beside = [name for name in BESIDE if (NOTEBOOKS / name).is_file()]  # a handout may lack the teacher's
     names = [*course, *beside]
-    with vh.writing(vh.BUILD / "pages"), tempfile.TemporaryDirectory(dir=vh.BUILD) as folder:
+    with files.writing(vh.BUILD / "pages"), tempfile.TemporaryDirectory(dir=vh.BUILD) as folder:
         source, rendered = Path(folder, "source"), Path(folder, "pages")
         (source / "_static").mkdir(parents=True)
         rendered.mkdir()

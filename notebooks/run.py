@@ -43,6 +43,7 @@ try:  # it takes seconds
     import pages
     import refresh
     import vae_helpers as vh
+    from notebooks import files
 except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
 
@@ -134,7 +135,7 @@ def write(notebook, path):
     """Write a notebook without what differs from machine to machine."""
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}  # fmt: skip
-    vh.write_text(path, nbformat.writes(notebook) + "\n")
+    files.write_text(path, nbformat.writes(notebook) + "\n")
 
 
 def table(results, notebooks):
@@ -156,14 +157,14 @@ def find_data():
     """Whether the full data can be had, installing Debian's package if that is possible and needed."""
     if os.environ.get("FASHION_MNIST_DIR"):  # the notebooks run in another folder
         os.environ["FASHION_MNIST_DIR"] = str(Path(os.environ["FASHION_MNIST_DIR"]).expanduser().resolve())
-    kind, _ = vh.find_files()
+    kind, _ = files.find()
     if kind == "sample" and not vh.quick() and not os.environ.get("FASHION_MNIST_DIR") and _may_install():
         print("Installing the system package dataset-fashion-mnist with apt-get, to have the full data.", flush=True)
         for command in (["update"], ["install", "-y", "--no-install-recommends", "dataset-fashion-mnist"]):
             environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
             with contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run(["apt-get", "-qq", *command], stdout=subprocess.DEVNULL, env=environment, timeout=300)
-        kind, _ = vh.find_files()
+        kind, _ = files.find()
     return kind == "full"
 
 
@@ -224,7 +225,7 @@ def main():
         sys.exit("--store needs a full run: the full data, and no VAE_COURSE_QUICK.")
     results_path = vh.BUILD / "results.json"  # written now: a folder that cannot be written is found at once
     kept = options.notebooks and results_path.is_file()
-    vh.write_text(results_path, results_path.read_text(encoding="utf-8") if kept else "{}")
+    files.write_text(results_path, results_path.read_text(encoding="utf-8") if kept else "{}")
     if any((vh.BUILD / "resume" / path.stem).is_dir() for path in paths):
         print("Going on where the last run stopped; delete build/resume to begin anew.", flush=True)
     progress, done = Progress(), {}

@@ -18,12 +18,14 @@ import vae_helpers as vh  # isort: skip (before Keras, because it settles on whi
 import keras
 import numpy as np
 
+from notebooks import files
+
 _begun = collections.Counter()  # trainings of this kernel that begin alike
 
 
 def write(path, model, **about):
     """Keep the state of a model in a file, with what is to be known about it; whole or not at all."""
-    with vh.whole_files(path) as [name]:
+    with files.whole_files(path) as [name]:
         np.savez(name, *[v.numpy() for v in vh.variables_of(model)], about=json.dumps(about, default=float))
 
 

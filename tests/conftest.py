@@ -9,12 +9,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "notebooks")]
 
 import vae_helpers as vh
+from notebooks import files
 
 
 @pytest.fixture
 def images():
     """Sixty real test images (60, 784) of the embedded sample."""
-    return vh.arrays_of(vh._read_folder(vh.SAMPLE)[1])[2][:60]
+    return files.sample()[2][:60]
 
 
 @pytest.fixture

@@ -116,8 +116,9 @@ def save(folder):
     import numpy as np
 
     import vae_helpers as vh
+    from notebooks import files
 
-    x = vh.arrays_of(vh._read_folder(vh.SAMPLE)[1])[2][:60]
+    x = files.sample()[2][:60]
     models = {name: keras.saving.load_model(vh.REFERENCE / f"{name}.keras") for name in vh.MODELS}
     vh.save(folder, **models)
     z_mean = np.asarray(models["vae_encoder"](x)[0])

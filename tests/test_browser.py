@@ -22,6 +22,7 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs
 import explorer
 import refresh
 import vae_helpers as vh
+from notebooks import files
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHAPTER = "04_reconstruct_interpolate_sample.ipynb"
@@ -80,7 +81,7 @@ def faults(tab):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The reference models' explorer."""
-    images, labels = vh.arrays_of(vh._read_folder(vh.SAMPLE)[1])[2:]
+    images, labels = files.sample()[2:]
     models = [vh.load(vh.REFERENCE / f"{name}.keras") for name in ("vae_encoder", "vae_decoder")]
     return explorer.write(tmp_path_factory.mktemp("explorer") / "explorer.html", *models, images, labels)
 

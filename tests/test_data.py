@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vae_helpers as vh
+from notebooks import files
 
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 
@@ -28,9 +29,9 @@ def nothing_set(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(vh, "DEBIAN", tmp_path / "no-such-package")
-    monkeypatch.setattr(vh, "DOWNLOAD", "http://127.0.0.1:9/")  # the discard port: refused at once
-    monkeypatch.setattr(vh, "PATIENCE", 1)
+    monkeypatch.setattr(files, "DEBIAN", tmp_path / "no-such-package")
+    monkeypatch.setattr(files, "DOWNLOAD", "http://127.0.0.1:9/")  # the discard port: refused at once
+    monkeypatch.setattr(files, "PATIENCE", 1)
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def folder(tmp_path):
     """A copy of the sample that a test may damage."""
     copy = tmp_path / "copy"
     copy.mkdir()
-    for name in vh.SHA256["sample"]:
-        shutil.copyfile(vh.SAMPLE / name, copy / name)
+    for name in files.SHA256["sample"]:
+        shutil.copyfile(files.SAMPLE / name, copy / name)
     return copy
 
 
@@ -58,13 +59,13 @@ def test_sample_comes_with_a_notice(capsys):
 
 def test_sample_splits_lie_inside_the_full_splits(monkeypatch):
     monkeypatch.undo()
-    if not vh.DEBIAN.is_dir():
+    if not files.DEBIAN.is_dir():
         pytest.skip("needs the full data: apt-get install dataset-fashion-mnist")
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(vh.DEBIAN))
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(files.DEBIAN))
     monkeypatch.delenv("VAE_COURSE_QUICK", raising=False)
     full = vh.load_data()
     assert [len(x) for x in (full.x_train, full.x_val, full.x_test)] == [55_000, 5_000, 10_000] and full.complete
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(vh.SAMPLE))
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(files.SAMPLE))
     sample = vh.load_data()
     for part in ("x_train", "x_val", "x_test"):
         known = {row.tobytes() for row in getattr(full, part)}
@@ -162,7 +163,7 @@ def test_file_that_cannot_be_read_in_the_folder_asked_for_is_an_error_that_names
         pytest.skip("Windows knows no such mode")
     with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
         folder = Path(place, "copy")
-        shutil.copytree(vh.SAMPLE, folder)
+        shutil.copytree(files.SAMPLE, folder)
         for path in (Path(place), folder):
             path.chmod(0o755)
         fault(folder)
@@ -182,12 +183,12 @@ def test_what_is_not_a_folder_is_named(monkeypatch, tmp_path, name):
 
 
 def test_mixed_folder_is_refused(monkeypatch, folder):
-    digests = dict(vh.SHA256["full"])
-    digests[IMAGES] = vh.SHA256["sample"][IMAGES]
-    sample = {**vh.SHA256["sample"], IMAGES: "0" * 64}
-    monkeypatch.setattr(vh, "SHA256", {"full": digests, "sample": sample})
+    digests = dict(files.SHA256["full"])
+    digests[IMAGES] = files.SHA256["sample"][IMAGES]
+    sample = {**files.SHA256["sample"], IMAGES: "0" * 64}
+    monkeypatch.setattr(files, "SHA256", {"full": digests, "sample": sample})
     with pytest.raises(ValueError, match="mixes"):
-        vh._read_folder(folder)
+        files.read_folder(folder)
 
 
 def test_recompressed_files_are_accepted(monkeypatch, folder):
@@ -199,7 +200,7 @@ def test_recompressed_files_are_accepted(monkeypatch, folder):
 
 def test_damaged_system_file_is_named_and_the_next_source_used(monkeypatch, folder, capsys):
     one_byte_altered(folder / IMAGES)
-    monkeypatch.setattr(vh, "DEBIAN", folder)
+    monkeypatch.setattr(files, "DEBIAN", folder)
     data = vh.load_data()
     said = capsys.readouterr().out
     assert str(folder / IMAGES) in said and "THIS IS A SAMPLE" in said and len(data.x_train) == 5500
@@ -207,7 +208,7 @@ def test_damaged_system_file_is_named_and_the_next_source_used(monkeypatch, fold
 
 def test_keras_cache_is_used_and_nothing_downloaded(folder, tmp_path, capsys):
     shutil.copytree(folder, tmp_path / "keras" / "datasets" / "fashion-mnist")
-    (kind, _), said = vh.find_files(), capsys.readouterr().out
+    (kind, _), said = files.find(), capsys.readouterr().out
     assert kind == "sample" and "download" not in said
 
 
@@ -223,11 +224,11 @@ def server(monkeypatch):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             server.asked.append(self.path[1:])
-            content = (vh.SAMPLE / self.path[1:]).read_bytes()
+            content = (files.SAMPLE / self.path[1:]).read_bytes()
             if server.way == "web page":
                 content = b"<html>Please log in to the network</html>"
             if server.way == "other file":
-                content = (vh.SAMPLE / LABELS).read_bytes()
+                content = (files.SAMPLE / LABELS).read_bytes()
             if server.way == "mute":
                 return server.over.wait()
             self.send_response(404 if server.way == "not found" else 200)
@@ -246,17 +247,17 @@ def server(monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.way, server.asked, server.over = "whole", [], threading.Event()
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        monkeypatch.setattr(vh, "DOWNLOAD", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setattr(files, "DOWNLOAD", f"http://127.0.0.1:{server.server_port}/")
         yield server
         server.over.set()
         server.shutdown()
 
 
 def test_download_fills_keras_cache(server, cache, capsys):
-    assert vh._read_folder(cache, vh._read_or_download)[0] == "sample"
-    assert sorted(path.name for path in cache.iterdir()) == sorted(server.asked) == sorted(vh.SHA256["sample"])
+    assert files.read_folder(cache, files.read_or_download)[0] == "sample"
+    assert sorted(path.name for path in cache.iterdir()) == sorted(server.asked) == sorted(files.SHA256["sample"])
     assert "downloading it" in capsys.readouterr().out
-    vh._read_folder(cache, vh._read_or_download)
+    files.read_folder(cache, files.read_or_download)
     assert len(server.asked) == 4, "nothing is downloaded twice"
 
 
@@ -264,7 +265,7 @@ def test_download_fills_keras_cache(server, cache, capsys):
 def test_damaged_file_in_keras_cache_is_downloaded_again(server, folder, cache, damage, capsys):
     shutil.copytree(folder, cache)
     damage(cache / IMAGES)
-    vh._read_folder(cache, vh._read_or_download)
+    files.read_folder(cache, files.read_or_download)
     assert server.asked == [IMAGES] and f"{IMAGES} is damaged" in capsys.readouterr().out
     assert (cache / IMAGES).read_bytes() == (folder / IMAGES).read_bytes() and len(list(cache.iterdir())) == 4
 
@@ -275,7 +276,7 @@ def test_bad_download_leaves_the_cache_as_it_was_and_the_sample_is_used(server, 
     one_byte_altered(cache / IMAGES)
     before = {path.name: path.read_bytes() for path in cache.iterdir()}
     server.way, start = way, time.monotonic()
-    vh.find_files()
+    files.find()
     assert time.monotonic() - start < 60, "it ends, and does not hang"
     said = capsys.readouterr().out.splitlines()
     assert "THIS IS A SAMPLE" in said[3] and f"{IMAGES} could not be downloaded (" in said[1]
@@ -294,7 +295,7 @@ def test_download_that_cannot_be_kept_is_used_all_the_same(server, monkeypatch, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    kind, content = vh._read_or_download(cache / IMAGES)
+    kind, content = files.read_or_download(cache / IMAGES)
     assert kind == "sample" and len(content) == 16 + 6000 * 784 and not list(cache.iterdir())
     said = capsys.readouterr().out.splitlines()[1]
     assert "could not be kept (No space left on device)" in said and is_one_sentence(said)
@@ -303,7 +304,7 @@ def test_download_that_cannot_be_kept_is_used_all_the_same(server, monkeypatch, 
 # ---------------------------------------------------------------- any damage whatever
 
 SMALL = "t10k-labels-idx1-ubyte.gz"
-CONTENT = gzip.decompress((vh.SAMPLE / SMALL).read_bytes())
+CONTENT = gzip.decompress((files.SAMPLE / SMALL).read_bytes())
 
 
 @st.composite
@@ -335,7 +336,7 @@ def test_no_mangled_file_is_accepted(tmp_path_factory, packed):
     path = tmp_path_factory.getbasetemp() / SMALL
     path.write_bytes(packed)
     try:
-        kind, content = vh._read(path)
+        kind, content = files.read_file(path)
     except ValueError as error:
         assert is_one_sentence(error) and str(path) in str(error)
     else:  # it was altered where it does not matter, such as the date in gzip's header

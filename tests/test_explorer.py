@@ -17,6 +17,7 @@ from PIL import Image
 import explorer
 import refresh
 import vae_helpers as vh
+from notebooks import files
 
 ROUNDING = 0.05  # how far a pixel may be off, in [0, 1], because weights have 8 bits; measured: 0.02 to 0.04
 DRAWS = np.random.default_rng(784).normal(size=(200, 10)).astype("float32")  # not those that `write` rounds for
@@ -25,7 +26,7 @@ DRAWS = np.random.default_rng(784).normal(size=(200, 10)).astype("float32")  # n
 @pytest.fixture(scope="module")
 def test_set():
     """The sample's 1,000 test images (1000, 784) and their labels (1000,)."""
-    return vh.arrays_of(vh._read_folder(vh.SAMPLE)[1])[2:]
+    return files.sample()[2:]
 
 
 @pytest.fixture(scope="module")

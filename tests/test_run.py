@@ -16,6 +16,7 @@ import pages
 import run
 import test_resume
 import vae_helpers as vh
+from notebooks import files
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_failing_chapter_is_named_with_cell_and_error(build, monkeypatch, tmp_pa
     notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]
     path = tmp_path / "07_broken.ipynb"
     nbformat.write(notebook, path)
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(vh.SAMPLE))
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(files.SAMPLE))
     monkeypatch.setattr(sys, "argv", ["run.py", str(path)])
     with pytest.raises(SystemExit) as left:
         run.main()
@@ -80,7 +81,7 @@ def test_failing_chapter_is_named_with_cell_and_error(build, monkeypatch, tmp_pa
 def test_run_ends_with_where_to_read_on(installed, build, monkeypatch, tmp_path, capsys):
     path, written = tmp_path / "07_empty.ipynb", []
     nbformat.write(nbformat.v4.new_notebook(), path)
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(vh.SAMPLE))
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(files.SAMPLE))
     monkeypatch.setattr(sys, "argv", ["run.py", str(path)])
     monkeypatch.setattr(pages, "installed", lambda: installed)
     monkeypatch.setattr(pages, "write", lambda *given: written.append(given) or "the first page")
@@ -108,6 +109,7 @@ TRAINING = """
 import sys
 sys.path[:0] = ["..", "../tests"]
 import vae_helpers as vh
+from notebooks import files
 import test_resume
 vae = test_resume.tiny()
 history = test_resume.train(vae, [test_resume.slow_schedule(vae)], epochs=40, verbose=1)

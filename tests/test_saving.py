@@ -16,7 +16,7 @@ import pytest
 
 import explorer
 import vae_helpers as vh
-from notebooks import states
+from notebooks import files, states
 
 
 def in_a_fresh_process(code, folder):
@@ -135,7 +135,7 @@ def read_only(tmp_path):
 
 def test_a_full_disk_leaves_the_old_files_whole(full_disk):
     def write(letter):
-        vh.write_text(full_disk / "text.json", letter * 900_000)
+        files.write_text(full_disk / "text.json", letter * 900_000)
 
     image = keras.Input((784,))
     model = keras.Model(image, keras.layers.Dense(100)(image))
@@ -193,7 +193,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, capsys, monkeypatch):
     place = tmp_path / "build"
     place.write_text("old")
     with pytest.raises(OSError, match="build/x.json could not be written .*: make room there, or make it writable"):
-        vh.write_text(place / "x.json", "new")
+        files.write_text(place / "x.json", "new")
     monkeypatch.setattr(vh, "BUILD", place)
     vh.expect("pixel entropy, test (nats)", 189.8, vh.Data(*[None] * 6, complete=True))
     assert "results.json could not be written" in capsys.readouterr().out

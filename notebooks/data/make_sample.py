@@ -3,7 +3,7 @@
 usage: python notebooks/data/make_sample.py FOLDER     (for example /usr/share/datasets/fashion-mnist)
 
 Writes the four .gz files beside this script and prints the SHA-256 of their content for
-`vae_helpers.SHA256`. 600 training and 100 test images of each class. Of the training
+`notebooks.files.SHA256`. 600 training and 100 test images of each class. Of the training
 images, 550 of each class come from the course's training split (the first 55,000) and the
 last 50 of each class from its validation split, so the sample's validation images are new
 to models trained on the full data too.
@@ -25,9 +25,9 @@ def stratified(labels, first, last, per_class, rng):
 
 def main(folder):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    import vae_helpers as vh
+    from notebooks.files import read_folder
 
-    kind, files = vh._read_folder(Path(folder))
+    kind, files = read_folder(Path(folder))
     if kind != "full":
         sys.exit(f"{folder} holds the sample itself: name a folder with the full data.")
     rng = np.random.default_rng(0)
