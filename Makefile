@@ -18,7 +18,7 @@ pages: .venv/course  ## the stored notebooks as pages into build/pages/; runs no
 test: .venv/tests  ## set up, lint, unit tests, notebooks in quick mode
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m pytest -q --durations=5
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=5
 
 browser: .venv/browser  ## the explorer, a chapter in JupyterLab and the pages in the system's Chromium or Chrome
 	$(BIN)/python -m pytest -q -rs tests/test_browser.py
