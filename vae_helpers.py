@@ -301,8 +301,9 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     of `model.fit` but `shuffle` and `initial_epoch`.
 
     An epoch that ends in NaN or infinity ends the training, and is said. Then, and when the reader interrupts it,
-    the model has the weights of the last whole epoch, and `model.history` ends there. Where VAE_COURSE_RESUME names
-    a folder, as notebooks/run.py does, a training that was killed goes on from its last whole epoch.
+    the model has the weights of the last whole epoch, and `model.history` ends there (not so where `model.fit` trains).
+    Where VAE_COURSE_RESUME names a folder, as notebooks/run.py does, a training that was killed goes on from its last
+    whole epoch.
 
     Args:
         x, y: arrays (n, ...), as `model.fit` takes them; `validation_data` is a pair of them.
@@ -312,7 +313,7 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
         `keras.callbacks.History`.
 
     Raises:
-        ValueError: the model is not compiled.
+        ValueError: the model is not compiled, or x and y are not what it takes: their lengths, shapes or values.
     """
     if not model.compiled:
         raise ValueError("Compile the model first: model.compile(optimizer='adam', ...).")
@@ -332,6 +333,8 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     reason = _reason_for_keras(model, [x, y, *(validation_data or [])], callbacks, others)
     if reason:
         return hand_over(reason)
+    for pair in [(x, y), *([validation_data] if validation_data else [])]:
+        _check_data(model, batch_size, *pair)
     import tensorflow as tf
 
     variables = variables_of(model, x.shape[1:])
@@ -404,6 +407,21 @@ def variables_of(model, shape=(784,)):
         model(keras.Input(shape))  # makes the weights, and draws no noise
     model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
+
+
+def _check_data(model, batch_size, x, y=None):
+    """Refuse what XLA would take without a word, such as labels of other images, and what Keras explains at length."""
+    vae = isinstance(model, VAE)
+    takes = getattr(model.encoder if vae else model, "input_shape", None)
+    if isinstance(takes, tuple) and takes[1:] != tuple(x.shape[1:]):
+        raise ValueError(f"x must be {takes}, as the model takes it, not {tuple(x.shape)}.")
+    if vae and model.encoder.output_shape[0] != model.decoder.input_shape:
+        raise ValueError("The decoder must take codes of the length that the encoder gives: build both alike.")
+    if not len(x) or batch_size < 1 or (y is not None and len(y) != len(x)):
+        raise ValueError("x and y must be equally long, of one image or more, and so must a batch.")
+    x = np.asarray(x)
+    if x.dtype.kind != "f" or not np.isfinite(x).all() or (vae and not -1e-6 <= x.min() <= x.max() <= 1 + 1e-6):
+        raise ValueError("x must be floats from 0 to 1: divide pixels from 0 to 255 by 255, and look for nan.")
 
 
 def _stopped(epoch):
@@ -534,12 +552,16 @@ def load(path):
     is loaded by building the model here and reading its weights.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, is not a whole Keras model, or
-            holds Python code, which is never run.
+        OSError, ValueError: the file is missing or cannot be read, is not a whole Keras model,
+            or holds Python code, which is never run.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run chapters 02 and 03, or restore it with git.")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise type(error)(f"{path} cannot be read ({error.strerror}): make it readable by you.") from None
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # zip, HDF5, JSON and Keras each raise their own
@@ -573,6 +595,8 @@ def load_trained(*names):
     for name, model in zip(names, models):
         if _shapes(model) != (shapes := _shapes(MODELS[name]())):
             raise ValueError(f"{folder / name}.keras does not map {shapes}, as the course's does: train it anew.")
+        if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+            raise ValueError(f"{folder / name}.keras has weights that are nan or infinite: train it anew.")
     return models
 
 
@@ -602,6 +626,8 @@ def pixel_entropy(x):
 
 def pca_reconstruct(x_fit, x, components):
     """Project `x` (n, 784) on the first principal components of `x_fit` and back: (n, 784), not clipped."""
+    if not isinstance(components, (int, np.integer)) or not 1 <= components <= 784:
+        raise ValueError(f"components must be a whole number from 1 to 784, not {components}.")
     x_fit, x = check_images(x_fit, "x_fit"), check_images(x)
     mean = x_fit.mean(axis=0)
     centred = x_fit - mean
@@ -619,6 +645,11 @@ def mse(x, x_hat):
 
 def distance_to_nearest(codes, others):
     """Euclidean distance of each row of `codes` (n, d) to the nearest row of `others` (m, d): (n,)."""
+    codes, others = np.asarray(codes), np.asarray(others)
+    if codes.ndim != 2 or codes.shape[1:] != others.shape[1:] or not len(others):
+        raise ValueError(f"codes and others must be (n, d) and (m, d), m > 0, not {codes.shape} and {others.shape}.")
+    if codes.dtype.kind + others.dtype.kind != "ff" or not (np.isfinite(codes).all() and np.isfinite(others).all()):
+        raise ValueError("codes and others must be finite floats.")
     squared = np.square(codes).sum(axis=1)[:, None] - 2 * codes @ others.T + np.square(others).sum(axis=1)
     return np.sqrt(squared.clip(0).min(axis=1))
 

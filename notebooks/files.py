@@ -168,15 +168,18 @@ def writing(path):
 
 @contextlib.contextmanager
 def whole_files(*paths):
-    """Names to write to, a list. They become `paths` when all is written; if anything fails, nothing changes.
+    """Names to write to, a list. They become `paths` when all is written, one after the other; never half a file.
 
     Raises:
-        OSError: they could not be written.
+        OSError: they could not be written. Then nothing has changed.
     """
     names = [path.with_name(f".{os.getpid()}.{path.name}") for path in paths]
     try:
         with writing(paths[0]):
             yield names
+            for path in paths:
+                if path.is_dir():  # found before the first of them is replaced
+                    raise IsADirectoryError(None, f"{path.name} is a folder")
             for name, path in zip(names, paths):
                 name.replace(path)
     finally:

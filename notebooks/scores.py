@@ -67,13 +67,14 @@ def with_weights(model, path):
 def trained_vae(data, **changes):
     """`build_vae(**changes)`, trained on `data` with the first seed of experiments.json.
 
-    Kept in build/models after a complete run. A second call with the same changes takes the kept weights, and says so.
+    Kept in build/models after a complete run. A second call with the same changes takes the kept weights, and says so,
+    unless data, modules or versions have changed.
     """
     epochs = vh.epochs(EPOCHS)
     keras.utils.set_random_seed(SEED)
     vae, callbacks = build_vae(**changes, steps=epochs * -(-len(data.x_train) // 128))
     name = " ".join(["vae", *(f"{key}={getattr(value, '__name__', value)}" for key, value in changes.items())])
-    path = vh.BUILD / "models" / f"{name}.npz"
+    path = vh.BUILD / "models" / f"{name} {states.made_by(vh.__file__, __file__, data=data.x_train)}.npz"
     if data.complete and path.is_file():
         states.read(path, vae)
         print(f"{name}: trained before; delete it from build/models to train it anew")
@@ -83,6 +84,8 @@ def trained_vae(data, **changes):
     )
     if data.complete:
         try:
+            for former in path.parent.glob(f"{name} {'?' * 16}.npz"):
+                former.unlink()
             states.write(path, vae)
         except OSError as error:
             print(error)  # the model is here all the same

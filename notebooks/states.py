@@ -9,8 +9,10 @@ import collections
 import hashlib
 import json
 import os
+import sys
 import time
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import vae_helpers as vh  # isort: skip (before Keras, because it settles on which backend Keras runs)
@@ -21,6 +23,16 @@ import numpy as np
 from notebooks import files
 
 _begun = collections.Counter()  # trainings of this kernel that begin alike
+
+
+def made_by(*modules, data=b""):
+    """16 letters that change as soon as these modules do, the data (bytes, or an array), or what Keras runs on."""
+    parts = [Path(module).read_bytes() for module in modules]
+    parts += [f"{sys.version} {[version(name) for name in ('tensorflow', 'keras', 'numpy')]}".encode(), data]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def write(path, model, **about):
@@ -41,7 +53,7 @@ def read(path, model):
             about = json.loads(str(file["about"]))
         for variable, value in zip(vh.variables_of(model), values, strict=True):
             variable.assign(value)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, and the training begins anew.") from None
     return about
 

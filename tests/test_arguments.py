@@ -55,6 +55,14 @@ def bound(x, groups=(1, 2)):
     return scores.importance_bound(model("vae_encoder"), model("vae_decoder"), x, 4, groups)
 
 
+def fit(x, y=None, decoder=None, **arguments):
+    """A training that is never begun: of a VAE on (x, x), or of a classifier."""
+    of_vae = y is None
+    trained = vh.VAE(model("vae_encoder"), decoder or model("vae_decoder")) if of_vae else model("classifier")
+    trained.compile(loss="mse" if of_vae else "sparse_categorical_crossentropy")
+    return vh.fit(trained, x, x if of_vae else y, epochs=1, verbose=0, **arguments)
+
+
 def page(z):
     return explorer.decode({"kl": [0.0] * 10, "layers": []}, z)
 
@@ -66,6 +74,16 @@ TABLE = [  # a function of one argument, what its sentence calls it, and bad one
     (lambda x: vh.mse(GOOD, x), "x_hat", {k: BAD_IMAGES[k] for k in ("pictures", "one image", "nan", "infinity")}),
     (lambda x: vh.pca_reconstruct(x, GOOD, 2), "x_fit", BAD_IMAGES),
     (lambda x: vh.pca_reconstruct(GOOD, x, 2), "x", BAD_IMAGES),
+    (lambda k: vh.pca_reconstruct(GOOD, GOOD, k), "components", {"none": 0, "785": 785, "a float": 2.0}),
+    (fit, "x", BAD_IMAGES),
+    (lambda x: fit(GOOD, validation_data=(x, x)), "x", BAD_IMAGES),
+    (lambda x: fit(x, np.zeros(6, int)), "x", {name: BAD_IMAGES[name] for name in ("pictures", "0..255", *NOT_FINITE)}),
+    (lambda y: fit(GOOD, y), "y", {"fewer": np.zeros(5, int), "more": np.zeros(7, int)}),
+    (lambda size: fit(GOOD, batch_size=size), "batch", {"none": 0, "less than none": -1}),
+    (lambda size: fit(GOOD, decoder=vh.build_decoder(size)), "codes", {"of five": 5}),
+    (lambda z: vh.distance_to_nearest(CODES, z), "others", {
+        **BAD_CODES, **OF_OTHER_SIZE, "integers": CODES.astype("uint8")}),
+    (lambda z: vh.distance_to_nearest(z, CODES), "codes", {k: BAD_CODES[k] for k in ("one code", *NOT_FINITE)}),
     (lambda x: vh.image_grid([GOOD, x]), "rows", {k: v for k, v in BAD_IMAGES.items() if k in (
         "one image", "none", "0..255", "0..255 as floats", "nan", "infinity")}),
     (vh.image_grid, "rows", {"no rows": []}),

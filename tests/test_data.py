@@ -4,8 +4,11 @@ import contextlib
 import gzip
 import http.server
 import os
+import re
 import shutil
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -177,7 +180,8 @@ def test_file_that_cannot_be_read_in_the_folder_asked_for_is_an_error_that_names
 def test_what_is_not_a_folder_is_named(monkeypatch, tmp_path, name):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / name))
-    with pytest.raises(FileNotFoundError, match=f"FASHION_MNIST_DIR is .*{name}, which is not a folder") as raised:
+    said = f"FASHION_MNIST_DIR is .*{re.escape(str(Path(name)))}, which is not a folder"
+    with pytest.raises(FileNotFoundError, match=said) as raised:
         vh.load_data()
     assert is_one_sentence(raised.value)
 
@@ -299,6 +303,17 @@ def test_download_that_cannot_be_kept_is_used_all_the_same(server, monkeypatch, 
     assert kind == "sample" and len(content) == 16 + 6000 * 784 and not list(cache.iterdir())
     said = capsys.readouterr().out.splitlines()[1]
     assert "could not be kept (No space left on device)" in said and is_one_sentence(said)
+
+
+def test_no_other_module_named_notebooks_gets_in_the_way(tmp_path):
+    (tmp_path / "notebooks.py").touch()
+    code = f"import sys; sys.path[:0] = [{str(vh.ROOT)!r}]; import notebooks.files"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    elsewhere = tmp_path / "elsewhere" / "notebooks" / "__init__.py"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.touch()
+    code = f"import sys; sys.path[:0] = [{str(vh.ROOT)!r}, {str(tmp_path / 'elsewhere')!r}]; import notebooks.files"
+    subprocess.run([sys.executable, "-c", code], cwd=vh.ROOT / "tests", check=True)
 
 
 # ---------------------------------------------------------------- any damage whatever

@@ -184,10 +184,16 @@ def test_nobody_resumes_without_asking(monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_damaged_state_is_named(resume, tmp_path):
+@pytest.mark.parametrize("damage", ["cut", "of a kind that zipfile does not implement"])
+def test_a_damaged_state_is_named(resume, tmp_path, damage):
     train(tiny())
     [path] = (tmp_path / "resume").iterdir()
-    path.write_bytes(path.read_bytes()[:500])
+    whole = bytearray(path.read_bytes())
+    if damage == "cut":
+        del whole[500:]
+    else:
+        whole[whole.index(b"PK\x01\x02") + 8] |= 0x40  # the first entry of the index: strong encryption
+    path.write_bytes(whole)
     resume()
     with pytest.raises(ValueError, match="is damaged .*: delete it"):
         train(tiny())

@@ -17,6 +17,7 @@ import pytest
 import explorer
 import vae_helpers as vh
 from notebooks import files, states
+from test_data import nobody_special
 
 
 def in_a_fresh_process(code, folder):
@@ -98,6 +99,15 @@ def test_saving_is_all_or_nothing(monkeypatch, tmp_path, vae):
     with pytest.raises(OSError, match="No space left on device.*make room"):
         vh.save(tmp_path, vae_encoder=vh.build_encoder(), vae_decoder=vh.build_decoder())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_in_the_way_of_one_model_leaves_the_others_as_they_were(tmp_path, vae):
+    vh.save(tmp_path, vae_encoder=vae.encoder)
+    before = (tmp_path / "vae_encoder.keras").read_bytes()
+    (tmp_path / "vae_decoder.keras").mkdir()
+    with pytest.raises(OSError, match="vae_decoder.keras is a folder"):
+        vh.save(tmp_path, vae_encoder=vh.build_encoder(), vae_decoder=vae.decoder)
+    assert (tmp_path / "vae_encoder.keras").read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
 @contextlib.contextmanager
@@ -192,7 +202,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, capsys, monkeypatch):
     """A file stands where the folder should be: that stops even root, as a folder without write permission does not."""
     place = tmp_path / "build"
     place.write_text("old")
-    with pytest.raises(OSError, match="build/x.json could not be written .*: make room there, or make it writable"):
+    with pytest.raises(OSError, match="x.json could not be written .*: make room there, or make it writable"):
         files.write_text(place / "x.json", "new")
     monkeypatch.setattr(vh, "BUILD", place)
     vh.expect("pixel entropy, test (nats)", 189.8, vh.Data(*[None] * 6, complete=True))
@@ -255,6 +265,29 @@ def test_file_that_is_no_model_is_refused_in_one_sentence(tmp_path, fault):
 def test_missing_model_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.keras is missing: run"):
         vh.load(tmp_path / "nothing.keras")
+
+
+def test_model_that_may_not_be_read_is_not_called_damaged(vae):
+    if os.name == "nt":
+        pytest.skip("Windows knows no such mode")
+    with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
+        vh.save(place, vae_encoder=vae.encoder)
+        os.chmod(place, 0o755)
+        os.chmod(f"{place}/vae_encoder.keras", 0)
+        with (
+            nobody_special(),
+            pytest.raises(PermissionError, match="vae_encoder.keras cannot be read .*: make it readable"),
+        ):
+            vh.load(f"{place}/vae_encoder.keras")
+
+
+def test_model_that_has_diverged_is_not_taken(monkeypatch, tmp_path):
+    monkeypatch.setattr(vh, "BUILD", tmp_path)
+    autoencoder = vh.build_autoencoder()
+    autoencoder.layers[-1].set_weights([np.full((128, 784), np.nan), np.zeros(784)])
+    vh.save(tmp_path / "models", autoencoder=autoencoder)
+    with pytest.raises(ValueError, match="autoencoder.keras has weights that are nan or infinite: train it anew"):
+        vh.load_trained("autoencoder")
 
 
 @pytest.mark.parametrize("make", [lambda: vh.build_encoder(3), lambda: vh.build_autoencoder()], ids=["latent", "other"])

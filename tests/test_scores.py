@@ -104,6 +104,7 @@ def test_warm_up_rises_from_0_to_1():
     assert weights == [0, 0.25, 0.5, 0.75, 1, 1]
 
 
+@pytest.mark.slow
 def test_trained_models_are_kept_and_taken_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(vh, "BUILD", tmp_path)
     monkeypatch.setattr(vh, "epochs", lambda number: 1)
@@ -117,4 +118,6 @@ def test_trained_models_are_kept_and_taken_again(tmp_path, monkeypatch, capsys):
         assert np.array_equal(one.numpy(), other.numpy()), f"{one.path}: what is drawn from the model would differ"
     scores.trained_vae(data, kl_weight=0.25)
     assert "trained before" not in capsys.readouterr().out, "another beta is another model"
-    assert len(list((tmp_path / "models").glob("*.npz"))) == 2
+    scores.trained_vae(data._replace(x_train=data.x_train[::-1].copy()), kl_weight=0.25)
+    assert "trained before" not in capsys.readouterr().out, "other data make another model"
+    assert len(list((tmp_path / "models").glob("*.npz"))) == 2, "of each only the last is kept"
