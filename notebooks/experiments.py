@@ -27,12 +27,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import vae_helpers as vh  # isort: skip (before Keras, because it settles on which backend Keras runs)
+INTERRUPTED = "\nInterrupted. Say the same again to go on with what is missing."
+try:  # it takes seconds
+    import vae_helpers as vh  # isort: skip (before Keras, because it settles on which backend Keras runs)
 
-import keras
-import numpy as np
+    import keras
+    import numpy as np
 
-from notebooks import files, scores
+    from notebooks import files, refresh, scores
+except KeyboardInterrupt:
+    sys.exit(INTERRUPTED)
 
 AE_SEEDS, SEEDS, FIVE_SEEDS, FEW_SEEDS = (range(1, 1 + n) for n in (8, 6, 5, 3))
 RUNS = vh.BUILD / "experiments"
@@ -99,11 +103,19 @@ def kept(name, seed, ending):
     return RUNS / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}{ending}"
 
 
+def read(path):
+    """What is kept in a JSON file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is damaged: delete it, and say the same again.") from None
+
+
 def trained(name, seed, data):
     """`train`, or what is left of it from an earlier call."""
     weights, curves_path = (kept(name, seed, ending) for ending in (".weights.h5", ".json"))
     if curves_path.is_file():
-        return scores.with_weights(PLAN[name][1]()[0], weights), json.loads(curves_path.read_text())
+        return scores.with_weights(PLAN[name][1]()[0], weights), read(curves_path)
     print(f"{name}, seed {seed}", flush=True)
     start = time.perf_counter()
     model, curves = train(name, seed, data)
@@ -171,7 +183,7 @@ def measured(name, seed, data, classifier):
             path, json.dumps({"name": name, "seed": seed, "seconds": seconds, "results": results, "curves": curves})
         )
         keras.backend.clear_session()
-    return json.loads(path.read_text())
+    return read(path)
 
 
 def classifier_of(data):
@@ -231,10 +243,24 @@ def bands(records):
     return found
 
 
+def asked(words):
+    """The run that the words after --again name, (name, seed); without words, another one each week."""
+    choices = [(name, seed) for name, (seeds, _) in PLAN.items() for seed in seeds]
+    if not words:
+        return choices[datetime.date.today().isocalendar().week % len(choices)]
+    found = [(name, seed) for name, seed in choices if [name, str(seed)] == words]
+    if not found:
+        known = ", ".join(f'"{name}" 1' + f" to {len(seeds)}" * (len(seeds) > 1) for name, (seeds, _) in PLAN.items())
+        sys.exit(f"--again takes nothing, or one of these names and a seed of it: {known}.")
+    return found[0]
+
+
 def again(name, seed, data):
     """Train a committed run anew: exit with an error unless its validation loss comes out as committed."""
-    stored = json.loads(vh.EXPERIMENTS.read_text(encoding="utf-8"))["runs"]
+    stored = refresh.committed("runs", vh.EXPERIMENTS)
     last = {run["seed"]: run["curves"]["val_loss"][-1] for run in stored if run["name"] == name}
+    if seed not in last:
+        raise ValueError(f"{vh.EXPERIMENTS} lacks {name}, seed {seed}: restore it with git.")
     found = train(name, seed, data)[1]["val_loss"][-1]
     # On the same kind of machine all digits agree; elsewhere rounding grows until it is like another seed.
     reach = 4 * np.std(list(last.values()), ddof=1) if len(last) > 2 else 0.005 * last[seed]
@@ -247,14 +273,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--again", nargs="*", metavar="NAME SEED")
     options = parser.parse_args()
+    run = asked(options.again) if options.again is not None else None
     data = vh.load_data()
     if not data.complete:
         sys.exit("The experiments need the full data set, and no quick mode.")
-    if options.again is not None:
-        choices = [(name, seed) for name, (seeds, _) in PLAN.items() for seed in seeds]
-        this_week = choices[datetime.date.today().isocalendar().week % len(choices)]
-        name, seed = options.again or this_week
-        return again(name, int(seed), data)
+    if run:
+        return again(*run, data)
     classifier = classifier_of(data)
     records = [measured(name, seed, data, classifier) for name, (seeds, _) in PLAN.items() for seed in seeds]
     records.append({"name": "baselines", "seed": 0, "results": baselines(data), "curves": {}})
@@ -274,3 +298,5 @@ if __name__ == "__main__":
         main()
     except (OSError, ValueError) as error:
         sys.exit(f"\n{error}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

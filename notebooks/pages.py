@@ -19,11 +19,17 @@ from pathlib import Path
 import nbformat
 
 NOTEBOOKS = Path(__file__).resolve().parent
-sys.path.insert(0, str(NOTEBOOKS.parent))
+INTERRUPTED = "\nInterrupted."
+sys.path[:0] = [str(NOTEBOOKS.parent), str(NOTEBOOKS)]
 
-import refresh
-import vae_helpers as vh
-from notebooks import files
+try:  # it takes seconds
+    import refresh
+    import vae_helpers as vh
+    from notebooks import files
+except KeyboardInterrupt:
+    if __name__ == "__main__":
+        sys.exit(INTERRUPTED)
+    raise  # run.py says more
 
 MISSING = (
     "The pages are left out, because Sphinx is not installed here: "
@@ -59,7 +65,7 @@ def installed():
 def stored():
     """The chapters and the exercises as they are stored, {name: notebook}. Solutions have no page."""
     paths = [path for path in refresh.notebooks() if path.stem != "solutions"]
-    return {path.name: nbformat.read(path, as_version=4) for path in paths}
+    return {path.name: refresh.read(path) for path in paths}
 
 
 def write(notebooks, results, explorers=None):
@@ -103,12 +109,23 @@ def write(notebooks, results, explorers=None):
         for page in rendered.glob("*.html"):  # for those who read by keyboard or by ear
             text = page.read_text(encoding="utf-8").replace("<pre>", '<pre tabindex="0">')
             page.write_text(text.replace('role="heading"', 'role="heading" aria-level="2"'), encoding="utf-8")
-        shutil.rmtree(vh.BUILD / "pages", ignore_errors=True)
-        rendered.rename(vh.BUILD / "pages")
+        _replace(vh.BUILD / "pages", rendered, Path(folder, "old"))
         if said.getvalue():
             faults = re.sub(r"\x1b\[[\d;]*m", "", said.getvalue().replace(f"{source}/", "")).strip()  # no colours
             raise ValueError(f"The pages are in {vh.BUILD / 'pages'}, but have a fault. Sphinx says: {faults}")
     return vh.BUILD / "pages" / "index.html"
+
+
+def _replace(place, new, old):
+    """Put the folder `new` in `place`, and what was there in `old`; if that fails, nothing changes."""
+    try:
+        if place.is_dir():
+            place.rename(old)
+        new.rename(place)
+    except BaseException:  # Ctrl-C too
+        if old.is_dir() and not place.exists():
+            old.rename(place)
+        raise
 
 
 def _prepared(notebook, names, explorers, folder):
@@ -204,3 +221,5 @@ if __name__ == "__main__":
         main()
     except (OSError, ValueError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import contextlib
 import copy
-import hashlib
 import io
 import json
 import os
@@ -26,14 +25,13 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 NOTEBOOKS = Path(__file__).resolve().parent
 INTERRUPTED = "\nInterrupted. Say the same again to go on from the last finished epoch."
 HOUR = 3600
 
-sys.path.insert(0, str(NOTEBOOKS.parent))
+sys.path[:0] = [str(NOTEBOOKS.parent), str(NOTEBOOKS)]
 try:  # it takes seconds
     import nbformat
     from nbclient import NotebookClient
@@ -43,7 +41,7 @@ try:  # it takes seconds
     import pages
     import refresh
     import vae_helpers as vh
-    from notebooks import files
+    from notebooks import files, states
 except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
 
@@ -101,14 +99,16 @@ class Client(NotebookClient):
 
 def execute(path, progress):
     """The executed notebook and, if it failed, one sentence that says where and why."""
-    notebook = nbformat.read(path, as_version=4)
-    address = refresh.repository()
-    for cell in notebook.cells:  # shown and run is what vae_helpers.py holds now
-        cell.source = refresh.refreshed(cell.source, address)
+    notebook = refresh.refreshed_notebook(path, refresh.repository())  # shown and run is what vae_helpers.py holds now
+    environment, folder = dict(os.environ), states_of(path, notebook)
+    if not vh.quick():  # a quick run leaves the states of an interrupted full run alone
+        environment["VAE_COURSE_RESUME"] = str(folder)
+        if folder.is_dir():
+            print("Going on where the last run stopped; delete build/resume to begin anew.", flush=True)
     client = Client(notebook, path.stem, progress)
     start = time.perf_counter()
     try:
-        client.execute(env={**os.environ, "VAE_COURSE_RESUME": str(states_of(path, notebook))})
+        client.execute(env=environment)
     except CellExecutionError as error:
         return notebook, f"{path.name}, {_failed_cell(client)}: {error.ename}: {error.evalue}"
     except (Exception, asyncio.CancelledError) as error:  # a time-out, a kernel that died, Ctrl-C
@@ -121,10 +121,9 @@ def execute(path, progress):
 
 def states_of(path, notebook):
     """The folder for the states of a notebook's trainings: another one as soon as any code or version changes."""
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    code += [module.read_text(encoding="utf-8") for module in sorted([*vh.ROOT.glob("*.py"), *NOTEBOOKS.glob("*.py")])]
-    code += [sys.version, *map(version, ("tensorflow", "keras", "numpy"))]
-    return vh.BUILD / "resume" / path.stem / hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
+    code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    modules = sorted([*vh.ROOT.glob("*.py"), *NOTEBOOKS.glob("*.py")])
+    return vh.BUILD / "resume" / path.stem / states.made_by(*modules, data=code.encode())
 
 
 def _failed_cell(client):
@@ -138,12 +137,21 @@ def write(notebook, path):
     files.write_text(path, nbformat.writes(notebook) + "\n")
 
 
+def kept_results(path):
+    """The text of build/results.json; that of no results if there is none, or a damaged one."""
+    with contextlib.suppress(OSError, ValueError):
+        text = path.read_text(encoding="utf-8")
+        if isinstance(json.loads(text), dict):
+            return text
+    return "{}"
+
+
 def table(results, notebooks):
     """The lines "yours / expected" of a dictionary like build/results.json, for what these notebooks compute."""
     lines = [f"{'result':<42}{'yours':>9}   expected"]
     cells = [cell for notebook in notebooks for cell in notebook.cells]
     said = "\n".join([cell.source for cell in cells] + [o.get("text", "") for c in cells for o in c.get("outputs", [])])
-    for name, (low, high) in json.loads(vh.EXPERIMENTS.read_text(encoding="utf-8"))["bands"].items():
+    for name, (low, high) in refresh.committed("bands", vh.EXPERIMENTS).items():
         if f'"{name}"' not in said and f"{name} " not in said:
             continue
         found = results.get(name)
@@ -191,8 +199,8 @@ def overview():
         "new: VAE": decoder(z),
     }
     figure = vh.image_grid(list(rows.values()), list(rows))
-    (NOTEBOOKS / "pictures").mkdir(exist_ok=True)
-    figure.savefig(NOTEBOOKS / "pictures" / "overview.png", metadata={"Software": None})
+    with files.whole_files(NOTEBOOKS / "pictures" / "overview.png") as [name]:
+        figure.savefig(name, format="png", metadata={"Software": None})
 
 
 def store(notebooks):
@@ -220,14 +228,15 @@ def main():
     if options.store and (options.notebooks or not options.all):
         sys.exit("--store stores all chapters together: say --all, and leave the names out.")
 
+    refresh.committed("bands", vh.EXPERIMENTS)  # what is damaged is found before anything runs
+    for path in paths:
+        refresh.refreshed_notebook(path, refresh.repository())
     complete = find_data() and not vh.quick()
     if options.store and not complete:
         sys.exit("--store needs a full run: the full data, and no VAE_COURSE_QUICK.")
     results_path = vh.BUILD / "results.json"  # written now: a folder that cannot be written is found at once
-    kept = options.notebooks and results_path.is_file()
-    files.write_text(results_path, results_path.read_text(encoding="utf-8") if kept else "{}")
-    if any((vh.BUILD / "resume" / path.stem).is_dir() for path in paths):
-        print("Going on where the last run stopped; delete build/resume to begin anew.", flush=True)
+    anew = complete and not options.notebooks
+    files.write_text(results_path, "{}" if anew else kept_results(results_path))
     progress, done = Progress(), {}
     for path in paths:
         notebook, failure = execute(path, progress)
@@ -236,9 +245,9 @@ def main():
             sys.exit(f"\nFAILED: {failure}\nThe notebook as far as it went: build/{path.name}")
         done[path] = notebook
 
-    results = json.loads(results_path.read_text(encoding="utf-8"))
+    results = json.loads(kept_results(results_path)) if complete else {}  # those of a full run are not this one's
     lines = table(results, done.values())
-    for path in paths:
+    for path in paths if not vh.quick() else []:
         shutil.rmtree(vh.BUILD / "resume" / path.stem, ignore_errors=True)  # the next run trains anew
     print("\n" + "\n".join(lines))
     if not complete:

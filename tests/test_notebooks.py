@@ -2,9 +2,11 @@
 
 import copy
 import functools
+import gzip
 import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -240,8 +242,103 @@ def test_taught_cells_differ_when_the_helper_changes():
     cell = refresh.source_of(["Sampling"])
     assert cell.splitlines()[1].startswith("@"), "decorators belong to the source"
     assert refresh.refreshed(cell.replace("0.5", "1.0"), refresh.repository()) == cell
-    with pytest.raises(KeyError, match="no_such_name"):
+    with pytest.raises(ValueError, match="vae_helpers.py has no function or class no_such_name: correct '# from vae_"):
         refresh.source_of(["no_such_name"])
+
+
+NO_NOTEBOOKS = {
+    "cut short": '{"cells": [',
+    "empty": "",
+    "a list": "[]",
+    "null": "null",
+    "nothing in it": "{}",
+    "cells lost": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+    "a foreign cell": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "x"}]}',
+    "of the future": '{"nbformat": 9, "nbformat_minor": 0, "metadata": {}, "cells": []}',
+    "not text": b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("content", NO_NOTEBOOKS.values(), ids=NO_NOTEBOOKS)
+def test_what_is_no_notebook_is_named(content, tmp_path, capsys):
+    path = tmp_path / "01_data.ipynb"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=r"01_data\.ipynb is not a whole notebook: restore it with git\.$"):
+        refresh.read(path)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A copy of what refresh.py reads and writes."""
+    (tmp_path / "notebooks").mkdir()
+    names = ["pyproject.toml", "README.md", "vae_helpers.py", "notebooks/experiments.json"]
+    for name in [*names, *(f"notebooks/{name}.py" for name in ("files", "refresh", "scores"))]:
+        shutil.copy(vh.ROOT / name, tmp_path / name)
+    for path in NOTEBOOKS:
+        shutil.copy(path, tmp_path / "notebooks")
+    return tmp_path
+
+
+def refresh_there(course, words, limit=""):
+    """What refresh.py says in that course, and the files that it changed. Without the script's folder on the path."""
+    before = {path: path.read_bytes() for path in course.rglob("*") if path.is_file()}
+    command = f"{limit}exec '{sys.executable}' -P -B notebooks/refresh.py {words}"
+    ended = subprocess.run(["sh", "-c", command], cwd=course, capture_output=True, text=True)
+    after = {path: path.read_bytes() for path in course.rglob("*") if path.is_file()}
+    assert set(before) == set(after)
+    return ended.stderr.strip(), [path.name for path in before if before[path] != after[path]]
+
+
+@pytest.mark.slow
+def test_the_address_is_changed_everywhere(course):
+    said, changed = refresh_there(course, "another-owner")
+    assert not said and {"pyproject.toml", "README.md", *(path.name for path in NOTEBOOKS)} == set(changed)
+    assert refresh_there(course, "") == ("", []), "and then there is nothing left to change"
+
+
+def test_on_a_full_disk_no_file_is_cut_short(course):
+    said, changed = refresh_there(course, "another-owner", "ulimit -f 16; ")  # no file over 8 KB
+    assert re.fullmatch(r"\S+ could not be written \(File too large\): make room there, or make it writable\.", said)
+    assert set(changed) <= {"pyproject.toml"}, "which is small enough"
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "notebooks/experiments.json", "notebooks/solutions.ipynb"])
+def test_nothing_is_refreshed_beside_a_damaged_file(name, course):
+    (course / name).write_bytes((course / name).read_bytes()[:200])
+    said, changed = refresh_there(course, "another-owner")
+    assert re.fullmatch(rf"\S+{Path(name).name} is (damaged|not a whole notebook): restore it with git\.", said)
+    assert not changed
+
+
+def test_a_taught_cell_of_nothing_is_named_with_its_notebook(course):
+    path = course / "notebooks" / "solutions.ipynb"
+    notebook = refresh.read(path)
+    notebook.cells.append(nbformat.v4.new_code_cell("# from vae_helpers.py: nope"))
+    nbformat.write(notebook, path)
+    said, changed = refresh_there(course, "another-owner")
+    assert re.fullmatch(
+        r"\S+solutions\.ipynb: vae_helpers\.py has no function or class nope: correct .* in the cell\.", said
+    )
+    assert not changed
+
+
+def test_the_sample_is_written_whole_or_not_at_all(monkeypatch, tmp_path):
+    from notebooks import files
+    from notebooks.data import make_sample
+
+    labels = bytes(8) + bytes(i % 10 for i in range(60_000))
+    full = {name: labels if "labels" in name else bytes(16 + 60_000 * 784) for name in files.SHA256["full"]}
+    monkeypatch.setattr(files, "read_folder", lambda folder: ("full", full))
+    monkeypatch.setattr(make_sample, "__file__", str(tmp_path / "make_sample.py"))
+    make_sample.main("a folder")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == set(full)
+    kinds = iter([b"new", b"new", b"new"])
+    monkeypatch.setattr(gzip, "compress", lambda *_, **__: next(kinds, None))  # None cannot be written
+    with pytest.raises(TypeError):
+        make_sample.main("a folder")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_first_cell_is_the_same_in_every_notebook():

@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
@@ -148,3 +149,37 @@ def test_faults_are_told_and_the_pages_kept(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"have a fault.*cannot be rendered: \\nonsense"):
         pages.write({"08_fault.ipynb": nbformat.v4.new_notebook(cells=[prose])}, "")
     assert (vh.BUILD / "pages" / "08_fault.html").is_file()
+
+
+def test_old_pages_stay_until_the_new_are_in_their_place(monkeypatch, tmp_path):
+    monkeypatch.setattr(vh, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(pages, "stored", dict)
+    monkeypatch.setattr(pages, "BESIDE", ())
+    notebooks = {"08_small.ipynb": nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A chapter")])}
+    place, rename = vh.BUILD / "pages", Path.rename
+    place.mkdir(parents=True)
+    (place / "old.html").write_text("old")
+
+    def fails(path, target):
+        if target == place and not (path / "old.html").exists():
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(KeyboardInterrupt):
+        pages.write(notebooks, "")
+    assert [path.name for path in place.iterdir()] == ["old.html"] and list(vh.BUILD.iterdir()) == [place]
+    monkeypatch.undo()
+    monkeypatch.setattr(vh, "BUILD", place.parent)
+    monkeypatch.setattr(pages, "stored", dict)
+    monkeypatch.setattr(pages, "BESIDE", ())
+    pages.write(notebooks, "")
+    assert (place / "08_small.html").is_file() and not (place / "old.html").exists()
+
+
+def test_a_damaged_notebook_has_no_page_but_a_sentence(monkeypatch, tmp_path):
+    damaged = tmp_path / "08_damaged.ipynb"
+    damaged.write_text('{"cells": [')
+    monkeypatch.setattr(refresh, "notebooks", lambda: [damaged])
+    with pytest.raises(ValueError, match=r"08_damaged\.ipynb is not a whole notebook: restore it with git\.$"):
+        pages.stored()

@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
+from matplotlib.figure import Figure
 
+import experiments
 import pages
 import run
 import test_resume
@@ -94,6 +98,99 @@ def test_run_ends_with_where_to_read_on(installed, build, monkeypatch, tmp_path,
         assert "pages are left out, because Sphinx is not installed" in said and not written
 
 
+def run_small(monkeypatch, path, *cells, quick=""):
+    """Run a notebook of these cells on the sample, without pages; returns what its last cell printed."""
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(files.SAMPLE))
+    monkeypatch.setenv("VAE_COURSE_QUICK", quick)
+    monkeypatch.setattr(sys, "argv", ["run.py", str(path)])
+    monkeypatch.setattr(pages, "installed", lambda: False)
+    run.main()
+    return nbformat.read(vh.BUILD / path.name, as_version=4).cells[-1].outputs[-1].text
+
+
+ASKS = "import os\nprint(os.environ.get('VAE_COURSE_RESUME'))"  # where to keep states
+
+
+def test_a_quick_run_leaves_an_interrupted_full_run_alone(build, monkeypatch, tmp_path, capsys):
+    path = tmp_path / "training.ipynb"
+    states = Path(run_small(monkeypatch, path, ASKS).strip())
+    states.mkdir(parents=True)
+    monkeypatch.delenv("VAE_COURSE_RESUME", raising=False)
+    assert run_small(monkeypatch, path, ASKS, quick="1") == "None\n" and states.is_dir()
+    assert "Going on" not in capsys.readouterr().out
+
+
+def test_a_run_goes_on_only_from_states_of_the_same_code(build, monkeypatch, tmp_path, capsys):
+    path = tmp_path / "training.ipynb"
+    states = Path(run_small(monkeypatch, path, ASKS).strip())
+    states.with_name("of-older-code").mkdir(parents=True)
+    run_small(monkeypatch, path, ASKS)
+    assert "Going on" not in capsys.readouterr().out and not states.parent.exists()
+    states.mkdir(parents=True)
+    run_small(monkeypatch, path, ASKS)
+    assert "Going on where the last run stopped; delete build/resume to begin anew." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("quick", ["", "1"])
+def test_a_run_that_is_not_complete_keeps_the_results_and_shows_none(quick, build, monkeypatch, tmp_path, capsys):
+    build.mkdir()
+    kept = json.dumps({"error": {"value": 0.0123, "low": 0.01, "high": 0.02, "ok": True}})
+    (build / "results.json").write_text(kept)
+    run_small(monkeypatch, tmp_path / "training.ipynb", "print('error   0.5')", quick=quick)
+    assert (build / "results.json").read_text() == kept
+    assert re.search("^error +- .* not compared$", capsys.readouterr().out, flags=re.M)
+
+
+def test_damaged_results_are_begun_anew(build, monkeypatch, tmp_path):
+    build.mkdir()
+    for damaged in ('{"error": {"val', "[]", ""):
+        (build / "results.json").write_text(damaged)
+        assert run.kept_results(build / "results.json") == "{}"
+    run_small(monkeypatch, tmp_path / "training.ipynb", "print(1)")
+    assert (build / "results.json").read_text() == "{}"
+
+
+def test_damaged_bands_are_named_before_anything_runs(build, monkeypatch, tmp_path):
+    for damaged in ('{"bands": {', "[]", "{}"):
+        vh.EXPERIMENTS.write_text(damaged)
+        with pytest.raises(ValueError, match=r"experiments\.json is damaged: restore it with git\.$"):
+            run_small(monkeypatch, tmp_path / "training.ipynb", "print(1)")
+    assert not build.exists()
+
+
+def test_the_picture_is_written_whole_or_not_at_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "NOTEBOOKS", tmp_path)
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(files.SAMPLE))
+    run.overview()
+    picture = tmp_path / "pictures" / "overview.png"
+    whole = picture.read_bytes()
+
+    def half(figure, name, **_):
+        Path(name).write_bytes(whole[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(OSError, match=r"overview\.png could not be written \(No space left on device\): make room"):
+        run.overview()
+    assert picture.read_bytes() == whole and list(picture.parent.iterdir()) == [picture]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["run.py", "pages.py"])
+def test_what_is_wrong_is_said_in_one_sentence(script, tmp_path):
+    """With Python's safe path too, which leaves out the folder of the script."""
+    path = tmp_path / "damaged.ipynb"
+    path.write_text('{"cells": [')
+    sentence = f"{path} is not a whole notebook: restore it with git."
+    if script == "pages.py":
+        sentence = "FASHION_MNIST_DIR is none, which is not a folder: name one that is, or unset it."
+    command = [sys.executable, str(vh.ROOT / "notebooks" / script), str(path)]
+    environment = {**os.environ, "FASHION_MNIST_DIR": "none", "PYTHONSAFEPATH": "1"}
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert (ended.returncode, ended.stderr.strip()) == (1, sentence)
+
+
 def test_epochs_reach_the_terminal(tmp_path):
     notebook = nbformat.v4.new_notebook()
     source = "from IPython.display import display\ndisplay({'text/plain': 'epoch 3/50  loss 1'}, raw=True)"
@@ -117,14 +214,39 @@ print([value.hex() for value in history["loss"]])
 """
 
 
-def test_a_run_stopped_while_it_imports_says_so(tmp_path):
-    command = [sys.executable, str(vh.ROOT / "notebooks" / "run.py"), "notebooks/none.ipynb"]
+@pytest.mark.skipif(sys.platform != "linux", reason="sees by the memory maps that TensorFlow is being imported")
+@pytest.mark.parametrize("script", [run, pages, experiments], ids=lambda script: script.__name__)
+def test_a_run_stopped_while_it_imports_says_so(script, tmp_path):
+    command = [sys.executable, script.__file__]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while not any("tensorflow" in part.path for part in psutil.Process(process.pid).memory_maps()):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60)[0] == run.INTERRUPTED + "\n"
+    assert process.communicate(timeout=60)[0] == script.INTERRUPTED + "\n"
+
+
+@pytest.mark.parametrize("words", ["vae", "vae one", "nonsense 1", "vae 99", "vae 1 2"])
+def test_again_says_what_it_takes_before_it_does_anything(words, monkeypatch):
+    monkeypatch.setattr(vh, "load_data", lambda: pytest.fail("the data were read"))
+    monkeypatch.setattr(sys, "argv", ["experiments.py", "--again", *words.split()])
+    with pytest.raises(SystemExit, match='--again takes nothing, or one of these .*: "autoencoder" 1 to 8, "vae" 1 to'):
+        experiments.main()
+
+
+def test_again_finds_every_run():
+    assert all(experiments.asked([name, "1"]) == (name, 1) for name in experiments.PLAN)
+    assert experiments.asked([])[0] in experiments.PLAN
+
+
+@pytest.mark.parametrize("ending", [".json", ".record.json"])
+def test_a_damaged_record_is_named(ending, monkeypatch, tmp_path):
+    monkeypatch.setattr(experiments, "RUNS", tmp_path)
+    monkeypatch.setattr(experiments.scores, "with_weights", lambda model, path: model)
+    path = experiments.kept("vae", 1, ending)
+    path.write_text('{"seconds": 1')
+    with pytest.raises(ValueError, match=rf"vae-seed1\{ending} is damaged: delete it, and say the same again\.$"):
+        experiments.measured("vae", 1, COMPLETE, None)
 
 
 @pytest.mark.slow
@@ -143,7 +265,7 @@ def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(signals, tmp_path):
     notebook.cells.append(nbformat.v4.new_code_cell(TRAINING))
     nbformat.write(notebook, course / "notebooks" / "training.ipynb")
     command = [sys.executable, "notebooks/run.py", "notebooks/training.ipynb"]
-    environment = {**os.environ, "FASHION_MNIST_DIR": "notebooks/data"}
+    environment = {**os.environ, "FASHION_MNIST_DIR": "notebooks/data", "VAE_COURSE_QUICK": ""}
     said = []
     for how in [*(getattr(signal, name) for name in signals), None]:
         process = subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -25,12 +25,12 @@ def stratified(labels, first, last, per_class, rng):
 
 def main(folder):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from notebooks.files import read_folder
+    from notebooks.files import read_folder, whole_files
 
     kind, files = read_folder(Path(folder))
     if kind != "full":
         sys.exit(f"{folder} holds the sample itself: name a folder with the full data.")
-    rng = np.random.default_rng(0)
+    rng, contents = np.random.default_rng(0), {}
     for split in ("train", "t10k"):
         names = f"{split}-images-idx3-ubyte.gz", f"{split}-labels-idx1-ubyte.gz"
         images = np.frombuffer(files[names[0]], np.uint8, offset=16).reshape(-1, 784)
@@ -42,16 +42,19 @@ def main(folder):
             index = stratified(labels, 0, 10_000, 100, rng)
         size = len(index).to_bytes(4, "big")
         side = (28).to_bytes(4, "big")
-        contents = (
-            bytes([0, 0, 8, 3]) + size + side + side + images[index].tobytes(),
-            bytes([0, 0, 8, 1]) + size + labels[index].tobytes(),
-        )
-        for name, content in zip(names, contents):
-            (Path(__file__).parent / name).write_bytes(gzip.compress(content, 9, mtime=0))
-            print(f'"{name}": "{hashlib.sha256(content).hexdigest()}",')
+        contents[names[0]] = bytes([0, 0, 8, 3]) + size + side + side + images[index].tobytes()
+        contents[names[1]] = bytes([0, 0, 8, 1]) + size + labels[index].tobytes()
+    with whole_files(*(Path(__file__).parent / name for name in contents)) as unfinished:
+        for path, content in zip(unfinished, contents.values()):
+            path.write_bytes(gzip.compress(content, 9, mtime=0))
+    for name, content in contents.items():
+        print(f'"{name}": "{hashlib.sha256(content).hexdigest()}",')
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
