@@ -89,5 +89,5 @@ clean:
 
 build/lanes/%/ready: requirements.txt tests/lane.py
 	$(PYTHON) -m venv --clear build/lanes/$*
-	build/lanes/$*/bin/python -m pip install --quiet $$($(PYTHON) tests/lane.py --packages $*)
+	build/lanes/$*/bin/python -m pip install --quiet --no-compile $$($(PYTHON) tests/lane.py --packages $*)
 	touch $@

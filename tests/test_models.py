@@ -77,6 +77,7 @@ def test_same_seed_same_weights_to_the_bit(images, kind):
     assert all(np.array_equal(a, b) for a, b in zip(trained(), trained()))
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learnt_by_heart(images, vae):
     """Training works at all: 200 steps on 60 images."""
     vae.compile(optimizer="adam", loss="mse", jit_compile=True)
