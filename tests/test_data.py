@@ -1,6 +1,5 @@
 """Where the data come from, and what happens when they are not what they should be."""
 
-import contextlib
 import gzip
 import http.server
 import os
@@ -147,21 +146,8 @@ def a_file_that_may_not_be_read(folder):
     (folder / IMAGES).chmod(0)
 
 
-@contextlib.contextmanager
-def nobody_special():
-    """Root may read everything: be somebody else for a while."""
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
 @pytest.mark.parametrize("fault", [a_missing_file, a_folder_in_its_place, a_file_that_may_not_be_read])
-def test_file_that_cannot_be_read_in_the_folder_asked_for_is_an_error_that_names_it(monkeypatch, fault):
+def test_file_that_cannot_be_read_in_the_folder_asked_for_is_an_error_that_names_it(monkeypatch, nobody_special, fault):
     if os.name == "nt" and fault is a_file_that_may_not_be_read:
         pytest.skip("Windows knows no such mode")
     with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
@@ -171,7 +157,7 @@ def test_file_that_cannot_be_read_in_the_folder_asked_for_is_an_error_that_names
             path.chmod(0o755)
         fault(folder)
         monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
-        with nobody_special(), pytest.raises(OSError, match=f"{IMAGES} cannot be read .*put .* there") as raised:
+        with nobody_special, pytest.raises(OSError, match=f"{IMAGES} cannot be read .*put .* there") as raised:
             vh.load_data()
     assert is_one_sentence(raised.value)
 

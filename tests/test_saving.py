@@ -17,7 +17,6 @@ import pytest
 import explorer
 import vae_helpers as vh
 from notebooks import files, states
-from test_data import nobody_special
 
 
 def in_a_fresh_process(code, folder):
@@ -267,7 +266,7 @@ def test_missing_model_is_named(tmp_path):
         vh.load(tmp_path / "nothing.keras")
 
 
-def test_model_that_may_not_be_read_is_not_called_damaged(vae):
+def test_model_that_may_not_be_read_is_not_called_damaged(vae, nobody_special):
     if os.name == "nt":
         pytest.skip("Windows knows no such mode")
     with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
@@ -275,7 +274,7 @@ def test_model_that_may_not_be_read_is_not_called_damaged(vae):
         os.chmod(place, 0o755)
         os.chmod(f"{place}/vae_encoder.keras", 0)
         with (
-            nobody_special(),
+            nobody_special,
             pytest.raises(PermissionError, match="vae_encoder.keras cannot be read .*: make it readable"),
         ):
             vh.load(f"{place}/vae_encoder.keras")
