@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: run run-all pages test browser lab notebooks experiments bench handout set-repo clean constraints
-.PHONY: test-colab test-lowest test-newest test-jax test-travel
+.PHONY: test-slow again test-colab test-lowest test-newest test-jax test-travel
 
 run: .venv/course  ## set up, find the data, run chapters 01 to 04 in full into build/
 	$(BIN)/python notebooks/run.py $(ARGS)
@@ -22,6 +22,12 @@ test: .venv/tests  ## set up, lint, unit tests, notebooks in quick mode
 
 browser: .venv/browser  ## the explorer, a chapter in JupyterLab and the pages in the system's Chromium or Chrome
 	$(BIN)/python -m pytest -q -rs tests/test_browser.py
+
+test-slow: .venv/browser  ## what takes too long for `make test`, and what needs a browser
+	$(BIN)/python -m pytest -q -rs --durations=5 -m "slow or browser" $(ARGS) tests
+
+again: .venv/course  ## train one of the runs in experiments.json anew, another each week: it must come out as committed
+	$(BIN)/python notebooks/experiments.py --again
 
 # Other versions than those of `make test`: Colab's, the lowest and the newest that requirements.txt admits, and Keras
 # on JAX. In each, what can run there runs; test-travel saves models with each and loads them with every other.

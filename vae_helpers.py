@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import random
-import time
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +49,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import layers, ops  # noqa: E402
 
-from notebooks import files  # noqa: E402
+from notebooks import files, training  # noqa: E402
 
 if keras.backend.backend() != "tensorflow":
     print(f"Keras runs on {keras.backend.backend()}; the chapters need KERAS_BACKEND=tensorflow and a new kernel.")
@@ -318,7 +317,7 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     if not model.compiled:
         raise ValueError("Compile the model first: model.compile(optimizer='adam', ...).")
     arguments = dict(epochs=epochs, batch_size=batch_size, validation_data=validation_data, verbose=0, **others)
-    callbacks, kept, line = list(callbacks or ()), [], [progress()] if verbose else []
+    callbacks, kept, line = list(callbacks or ()), [], [training.progress()] if verbose else []
 
     def check(epoch, logs):
         if not np.isfinite(logs["loss"]):
@@ -330,7 +329,7 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
         last = keras.callbacks.LambdaCallback(on_epoch_end=check)
         return model.fit(x, y, callbacks=[*callbacks, *line, last], **arguments)
 
-    reason = _reason_for_keras(model, [x, y, *(validation_data or [])], callbacks, others)
+    reason = training.reason_for_keras(model, [x, y, *(validation_data or [])], callbacks, others)
     if reason:
         return hand_over(reason)
     for pair in [(x, y), *([validation_data] if validation_data else [])]:
@@ -338,10 +337,10 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     import tensorflow as tf
 
     variables = variables_of(model, x.shape[1:])
-    train, arrays, steps = _all_batches(model, model.train_step, x, y, batch_size)
+    train, arrays, steps = training.all_batches(model, model.train_step, x, y, batch_size)
     test, test_arrays, test_steps = None, [], 0
     if validation_data:
-        test, test_arrays, test_steps = _all_batches(model, model.test_step, *validation_data, batch_size)
+        test, test_arrays, test_steps = training.all_batches(model, model.test_step, *validation_data, batch_size)
         # Keras makes a metric's variables when it first meets data. Made here, they spare tracing the epoch twice.
         one = (test_arrays[0][:1], test_arrays[-1][:1])
         tf.function(model.test_step, autograph=False).get_concrete_function(one)
@@ -426,93 +425,6 @@ def _check_data(model, batch_size, x, y=None):
 
 def _stopped(epoch):
     return f"Training stopped: epoch {epoch + 1} gave NaN or infinity. Try a smaller learning rate."
-
-
-def _reason_for_keras(model, arrays, callbacks, others):
-    """Why `fit` has to hand over to `model.fit`, or None."""
-    if keras.backend.backend() != "tensorflow":
-        return "it runs on other backends too"
-    import tensorflow as tf
-
-    hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
-    for callback in callbacks:
-        # Keras' own callbacks have these methods for the option save_freq; LambdaCallback keeps them in vars.
-        kept = vars(callback if type(callback).__module__.startswith("keras.") else type(callback))
-        if getattr(callback, "save_freq", "epoch") != "epoch" or any(hook in kept for hook in hooks):
-            return f"{type(callback).__name__} acts on every batch"
-    if tf.distribute.has_strategy() or type(model.distribute_strategy) is not type(tf.distribute.get_strategy()):
-        return "it shares the work between devices"
-    if model.run_eagerly or set(others) - {"shuffle", "initial_epoch"}:
-        return f"it knows {', '.join(sorted(others)) or 'run_eagerly'}"
-    if any(not isinstance(array, (np.ndarray, tf.Tensor, type(None))) for array in arrays) or len(arrays) > 4:
-        return "it takes more than arrays x, y"
-
-
-def _all_batches(model, step, x, y, size):
-    """A function for `tf.function` that calls `step` on all batches in a given order, its arrays, and their number."""
-    import tensorflow as tf
-
-    number, size = len(x), min(size, len(x))
-    last = number % size or size  # done outside the loop, because XLA wants to know its size
-    arrays = [x] if y is None or y is x else [x, y]  # what is the same is gathered once
-    tensors = [tf.constant(a, keras.config.floatx() if np.asarray(a).dtype.kind == "f" else None) for a in arrays]
-
-    def run(order, tensors):
-        def batch(start, count):
-            rows = tf.slice(order, [start], [count])
-            parts = [tf.gather(tensor, rows) for tensor in tensors]
-            return step((*parts, *parts) if y is x else tuple(parts))
-
-        def one_more(start):
-            batch(start, size)
-            return start + size
-
-        model.reset_metrics()
-        tf.while_loop(lambda start: start < number - last, one_more, [0])
-        logs = batch(number - last, last)
-        results = model.get_metrics_result()
-        return results if results.keys() == logs.keys() else logs  # as Keras does
-
-    return run, tensors, -(-number // size)
-
-
-def progress():
-    """A callback that keeps one line up to date: epoch, losses, time left."""
-    from IPython import display, get_ipython
-
-    state = {}
-
-    def say(line):
-        if get_ipython() is None:
-            print(f"\r{line:<79}", end="", flush=True)
-        elif "line" not in state:
-            state["line"] = display.display({"text/plain": line}, raw=True, display_id=True)
-        else:
-            state["line"].update({"text/plain": line}, raw=True)
-
-    def begin(logs=None):
-        before = callback.params.get("before", {})  # epochs of a run that was killed, put there by the keeper
-        state["epoch"] = time.perf_counter()
-        state["start"] = state["epoch"] - before.get("seconds", 0)
-        if before.get("done") == callback.params["epochs"]:
-            epoch_end(before["done"] - 1, {name: values[-1] for name, values in before["history"].items()})
-        else:
-            say(f"epoch {before.get('done', 0) + 1}, compiling first")
-
-    def epoch_end(epoch, logs=None):
-        done, total = epoch + 1, callback.params["epochs"]
-        now = time.perf_counter()
-        left, state["epoch"] = (now - state["epoch"]) * (total - done), now  # at the pace of the last epoch
-        losses = "  ".join(f"{name} {logs[name]:.5g}" for name in ("loss", "val_loss") if name in logs)
-        clock = f"{_minutes(left)} left" if done < total else f"took {_minutes(now - state['start'])}"
-        say(f"epoch {done}/{total}  {losses}  {clock}")
-
-    callback = keras.callbacks.LambdaCallback(on_train_begin=begin, on_epoch_end=epoch_end)
-    return callback
-
-
-def _minutes(seconds):
-    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
 
 
 # ---------------------------------------------------------------- saving and loading

@@ -34,7 +34,7 @@ try:  # it takes seconds
     import keras
     import numpy as np
 
-    from notebooks import files, refresh, scores
+    from notebooks import files, refresh, scores, states
 except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
 
@@ -113,16 +113,15 @@ def read(path):
 
 def trained(name, seed, data):
     """`train`, or what is left of it from an earlier call."""
-    weights, curves_path = (kept(name, seed, ending) for ending in (".weights.h5", ".json"))
-    if curves_path.is_file():
-        return scores.with_weights(PLAN[name][1]()[0], weights), read(curves_path)
+    path = kept(name, seed, ".npz")
+    if path.is_file():
+        model, _ = PLAN[name][1]()
+        return model, states.read(path, model)
     print(f"{name}, seed {seed}", flush=True)
     start = time.perf_counter()
     model, curves = train(name, seed, data)
     record = {"seconds": round(time.perf_counter() - start), **curves}
-    with files.whole_files(weights) as [unfinished]:
-        model.save_weights(unfinished)
-    files.write_text(curves_path, json.dumps(record))
+    states.write(path, model, **record)
     return model, record
 
 

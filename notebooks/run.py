@@ -139,9 +139,9 @@ def write(notebook, path):
 
 def kept_results(path):
     """The text of build/results.json; that of no results if there is none, or a damaged one."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         text = path.read_text(encoding="utf-8")
-        if isinstance(json.loads(text), dict):
+        if all({"value", "ok"} <= result.keys() for result in json.loads(text).values()):
             return text
     return "{}"
 

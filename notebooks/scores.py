@@ -15,8 +15,9 @@ import numpy as np
 from keras import layers
 from scipy.special import logsumexp
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-from notebooks import states
+from notebooks import states, training
 
 CLASSIFIER = vh.REFERENCE / "classifier.keras"
 SEED = 1  # the first of those in experiments.json, so that a live run can be compared with a committed one
@@ -54,16 +55,6 @@ def build_vae(kind=vh.VAE, kl_weight=1.0, warm_up_epochs=0, cosine=False, activa
     return vae, [warm_up(vae, warm_up_epochs)] if warm_up_epochs else []
 
 
-def with_weights(model, path):
-    """A compiled model with the weights, and the optimiser's state, of a .weights.h5 file."""
-    vh.variables_of(model)
-    try:
-        model.load_weights(path)
-    except Exception:  # HDF5 and Keras each raise their own
-        raise ValueError(f"{path} does not hold this model's weights: delete it to train the model anew.") from None
-    return model
-
-
 def trained_vae(data, **changes):
     """`build_vae(**changes)`, trained on `data` with the first seed of experiments.json.
 
@@ -74,7 +65,8 @@ def trained_vae(data, **changes):
     keras.utils.set_random_seed(SEED)
     vae, callbacks = build_vae(**changes, steps=epochs * -(-len(data.x_train) // 128))
     name = " ".join(["vae", *(f"{key}={getattr(value, '__name__', value)}" for key, value in changes.items())])
-    path = vh.BUILD / "models" / f"{name} {states.made_by(vh.__file__, __file__, data=data.x_train)}.npz"
+    code = states.made_by(vh.__file__, training.__file__, __file__, data=data.x_train)
+    path = vh.BUILD / "models" / f"{name} {code}.npz"
     if data.complete and path.is_file():
         states.read(path, vae)
         print(f"{name}: trained before; delete it from build/models to train it anew")
@@ -140,7 +132,8 @@ def draw_fitted(codes, components, n, seed=0):
     """`n` codes from a mixture of `components` normal distributions fitted to codes (m, d): (n, d) float32."""
     if codes.ndim != 2 or len(codes) < max(2, components) or not np.isfinite(codes).all():
         raise ValueError(f"codes must be finite numbers (m, d) with m >= {max(2, components)}, not {codes.shape}.")
-    mixture = GaussianMixture(components, random_state=seed).fit(codes.astype("float64"))
+    with threadpool_limits(1):  # of products so small, two threads make one in twice the time
+        mixture = GaussianMixture(components, random_state=seed).fit(codes.astype("float64"))
     return np.random.default_rng(seed).permutation(mixture.sample(n)[0]).astype("float32")
 
 

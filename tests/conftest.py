@@ -1,14 +1,24 @@
-"""Where the tests find the course."""
+"""Where the tests find the course, and what they share."""
 
+import atexit
 import contextlib
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "notebooks")]
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes at a time would get in each other's way
+# The same models are compiled in many processes: XLA keeps what it compiled, in a folder for this session alone.
+if sys.platform == "linux" and "TF_XLA_FLAGS" not in os.environ:
+    compiled = tempfile.mkdtemp(prefix="xla-")
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+    os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
 
 import vae_helpers as vh
 from notebooks import files

@@ -7,6 +7,7 @@ import pytest
 import explorer
 import scores
 import vae_helpers as vh
+from notebooks import states
 
 GOOD = np.random.default_rng(0).random((6, 784), dtype="float32")
 CODES = np.random.default_rng(1).normal(size=(60, 10)).astype("float32")
@@ -113,15 +114,14 @@ def test_bad_argument_is_refused_in_one_sentence_that_names_it(function, name, b
     assert "\n" not in text and len(text) < 200 and text.endswith(".")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Keras tells what it skipped
-def test_weights_of_another_model_are_refused(tmp_path):
-    for name, content in [("cut.weights.h5", b"\x89HDF"), ("empty.weights.h5", b"")]:
-        (tmp_path / name).write_bytes(content)
-    model("vae_decoder").save_weights(tmp_path / "other.weights.h5")
-    vae, _ = scores.build_vae()
-    for name in ("cut", "empty", "other", "missing"):
-        with pytest.raises(ValueError, match=f"{name}.weights.h5 does not hold this model's weights: delete it"):
-            scores.with_weights(vae, tmp_path / f"{name}.weights.h5")
+def test_state_of_another_model_is_refused(tmp_path):
+    (tmp_path / "empty.npz").touch()
+    other = vh.build_autoencoder()
+    other.compile(optimizer="adam", loss="mse")
+    states.write(tmp_path / "other.npz", other)
+    for name in ("empty", "other", "missing"):
+        with pytest.raises(ValueError, match=f"{name}.npz is damaged .*: delete it, and the training begins anew"):
+            states.read(tmp_path / f"{name}.npz", scores.build_vae()[0])
 
 
 @pytest.mark.parametrize("which", ["encoder", "decoder"])

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import psutil
 import pytest
 from matplotlib.figure import Figure
@@ -144,7 +145,7 @@ def test_a_run_that_is_not_complete_keeps_the_results_and_shows_none(quick, buil
 
 def test_damaged_results_are_begun_anew(build, monkeypatch, tmp_path):
     build.mkdir()
-    for damaged in ('{"error": {"val', "[]", ""):
+    for damaged in ('{"error": {"val', "[]", "", '{"error": 1}', '{"error": {"value": 1}}'):
         (build / "results.json").write_text(damaged)
         assert run.kept_results(build / "results.json") == "{}"
     run_small(monkeypatch, tmp_path / "training.ipynb", "print(1)")
@@ -239,19 +240,32 @@ def test_again_finds_every_run():
     assert experiments.asked([])[0] in experiments.PLAN
 
 
-@pytest.mark.parametrize("ending", [".json", ".record.json"])
-def test_a_damaged_record_is_named(ending, monkeypatch, tmp_path):
+def test_a_damaged_record_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(experiments, "RUNS", tmp_path)
-    monkeypatch.setattr(experiments.scores, "with_weights", lambda model, path: model)
-    path = experiments.kept("vae", 1, ending)
+    path = experiments.kept("vae", 1, ".record.json")
     path.write_text('{"seconds": 1')
-    with pytest.raises(ValueError, match=rf"vae-seed1\{ending} is damaged: delete it, and say the same again\.$"):
+    with pytest.raises(ValueError, match=r"vae-seed1\.record\.json is damaged: delete it, and say the same again\.$"):
         experiments.measured("vae", 1, COMPLETE, None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signals", [["SIGINT"], ["SIGKILL", "SIGINT", "SIGKILL"]])
-def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(signals, tmp_path):
+def test_an_experiment_is_taken_up_with_its_curves(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(experiments, "RUNS", tmp_path)
+    monkeypatch.setattr(experiments.scores, "EPOCHS", 2)
+    data = COMPLETE._replace(x_train=files.sample()[0][:200], x_val=files.sample()[2][:100])
+    model, record = experiments.trained("autoencoder", 1, data)
+    assert "autoencoder, seed 1" in capsys.readouterr().out and len(record["val_loss"]) == 2
+    again, same_record = experiments.trained("autoencoder", 1, data)
+    assert capsys.readouterr().out == "" and same_record == record
+    for one, other in zip(vh.variables_of(model), vh.variables_of(again)):
+        assert np.array_equal(one.numpy(), other.numpy()), one.path
+    experiments.kept("autoencoder", 1, ".npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="autoencoder-seed1.npz is damaged .*: delete it"):
+        experiments.trained("autoencoder", 1, data)
+
+
+@pytest.mark.slow
+def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(tmp_path):
     """In a folder whose name has spaces and letters beyond ASCII."""
     course = tmp_path / "Ä b c"
     for pattern in ("*.py", "notebooks/*.py", "notebooks/*.json", "notebooks/data/*", "tests/*.py", "pyproject.toml"):
@@ -266,8 +280,8 @@ def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(signals, tmp_path):
     nbformat.write(notebook, course / "notebooks" / "training.ipynb")
     command = [sys.executable, "notebooks/run.py", "notebooks/training.ipynb"]
     environment = {**os.environ, "FASHION_MNIST_DIR": "notebooks/data", "VAE_COURSE_QUICK": ""}
-    said = []
-    for how in [*(getattr(signal, name) for name in signals), None]:
+    said, signals = [], [signal.SIGINT, signal.SIGKILL]
+    for how in [*signals, None]:
         process = subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                    env=environment)  # fmt: skip
         states = {path: path.stat().st_mtime_ns for path in course.glob("build/resume/*/*/*.npz")}
@@ -282,7 +296,7 @@ def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(signals, tmp_path):
                 assert gone and not alive, "the kernel outlives the run"
         said.append(process.communicate(timeout=200)[0])
     sentence = "Interrupted. Say the same again to go on from the last finished epoch."
-    assert [name == "SIGINT" for name in [*signals, "none"]] == [sentence in text for text in said], said
+    assert [how == signal.SIGINT for how in [*signals, None]] == [sentence in text for text in said], said
     assert ["Going on where the last run stopped" in text for text in said] == [False] + [True] * len(signals), said
     assert "Traceback" not in "".join(said) and "Read on" in said[-1], said
     assert not list(course.glob("build/resume/*")), "the next run begins anew"
