@@ -24,7 +24,7 @@ import refresh
 import vae_helpers as vh
 from notebooks import files
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]  # one process, which renders the pages once
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHAPTER = "04_reconstruct_interpolate_sample.ipynb"
 BADGES, NO_PICTURE = "https://colab.research.google.com/assets/", '<svg xmlns="http://www.w3.org/2000/svg"/>'
