@@ -24,7 +24,7 @@ JAX = ["jax", "keras", "numpy", "matplotlib", "scipy", "pytest"]
 # What does not look at stored outputs.
 TESTS = ["tests/test_losses.py", "tests/test_models.py"]
 WITH_TENSORFLOW = ["tests/test_saving.py", "tests/test_fit.py::test_fit_gives_the_history_of_keras_fit_in_float64"]
-SAME = ["read_only", "same_seed", "by_heart", "vae-True"]  # but for these, which hardly depend on versions, and take their time
+SAME = ["read_only", "same_seed", "by_heart", "vae-True"]  # but these, which take long, hardly depend on versions
 WITH_JAX = ["tests/test_devices.py"]
 
 
@@ -81,7 +81,8 @@ def run_chapter(path, lane, served, scratch):
             cell.outputs, cell.execution_count = [], None
     nbformat.write(notebook, folder / path.name)
     client = NotebookClient(notebook, timeout=600, kernel_name="python3",
-                            extra_arguments=["--log-level=40"], resources={"metadata": {"path": str(folder)}})  # fmt: skip
+                            extra_arguments=["--log-level=40"],
+                            resources={"metadata": {"path": str(folder)}})  # fmt: skip
     try:
         client.execute(env=environment)
     except Exception as error:
