@@ -37,13 +37,14 @@ test-colab test-lowest test-newest: test-%: build/lanes/%/ready
 test-jax: build/lanes/jax/ready
 	KERAS_BACKEND=jax JAX_ENABLE_X64=1 build/lanes/jax/bin/python tests/lane.py jax
 
-# Without newer versions, which `.ci/run` finds out, .venv stands for the newest: make test-travel NEWEST=
-NEWEST := build/lanes/newest
-LANES = build/lanes/colab build/lanes/lowest $(or $(NEWEST),.venv)
+# Where nothing is newer than what .venv holds, that can stand for the newest: NEWEST=.venv
+NEWEST ?= build/lanes/newest
+LANES = build/lanes/colab build/lanes/lowest $(NEWEST)
+SAVED = $(addprefix build/travel/,$(notdir $(LANES)))
 test-travel: $(patsubst %,%/ready,$(filter build/%,$(LANES))) build/lanes/jax/ready .venv/course
 	set -e; for lane in $(LANES); do $$lane/bin/python tests/lane.py --save build/travel/$${lane##*/}; done
-	set -e; for lane in $(LANES); do $$lane/bin/python tests/lane.py --load $(addprefix build/travel/,$(notdir $(LANES))); done
-	KERAS_BACKEND=jax build/lanes/jax/bin/python tests/lane.py --load $(addprefix build/travel/,$(notdir $(LANES)))
+	set -e; for lane in $(LANES); do $$lane/bin/python tests/lane.py --load $(SAVED); done
+	KERAS_BACKEND=jax build/lanes/jax/bin/python tests/lane.py --load $(SAVED)
 
 constraints:  ## constraints.txt: the versions that a fresh environment gets today; run .ci/run with them, then commit
 	$(PYTHON) -m venv --clear build/fresh

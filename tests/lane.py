@@ -54,8 +54,10 @@ def run_chapter(path, lane, served, scratch):
 
     import refresh
 
-    environment = {**os.environ, "VAE_COURSE_QUICK": "1", "FASHION_MNIST_DIR": str(ROOT / "notebooks" / "data")}
-    environment["OMP_NUM_THREADS"] = "1"  # chapters at the same time would get in each other's way
+    environment = {
+        **os.environ, "VAE_COURSE_QUICK": "1", "FASHION_MNIST_DIR": str(ROOT / "notebooks" / "data"),
+        "OMP_NUM_THREADS": "1",  # chapters at the same time would get in each other's way
+    }  # fmt: skip
     folder = scratch / path.stem
     if lane == "colab":
         folder.mkdir()
@@ -80,9 +82,10 @@ def run_chapter(path, lane, served, scratch):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     nbformat.write(notebook, folder / path.name)
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3",
-                            extra_arguments=["--log-level=40"],
-                            resources={"metadata": {"path": str(folder)}})  # fmt: skip
+    place = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources=place, extra_arguments=["--log-level=40"]
+    )
     try:
         client.execute(env=environment)
     except Exception as error:
