@@ -168,7 +168,7 @@ def writing(path):
 
 @contextlib.contextmanager
 def whole_files(*paths):
-    """Names to write to, a list. They become `paths` when all is written, one after the other; never half a file.
+    """Names to write to, a list. They become `paths` when all is written; never half a file, and never old with new.
 
     Raises:
         OSError: they could not be written. Then nothing has changed.
@@ -180,6 +180,8 @@ def whole_files(*paths):
             for path in paths:
                 if path.is_dir():  # found before the first of them is replaced
                     raise IsADirectoryError(None, f"{path.name} is a folder")
+            for path in paths[1:]:  # who is killed among these lines finds one missing, which is said
+                path.unlink(missing_ok=True)
             for name, path in zip(names, paths):
                 name.replace(path)
     finally:

@@ -97,10 +97,10 @@ class Client(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-def execute(path, progress):
+def execute(path, progress, kind):
     """The executed notebook and, if it failed, one sentence that says where and why."""
     notebook = refresh.refreshed_notebook(path, refresh.repository())  # shown and run is what vae_helpers.py holds now
-    environment, folder = dict(os.environ), states_of(path, notebook)
+    environment, folder = dict(os.environ), states_of(path, notebook, kind)
     if not vh.quick():  # a quick run leaves the states of an interrupted full run alone
         environment["VAE_COURSE_RESUME"] = str(folder)
         if folder.is_dir():
@@ -119,11 +119,11 @@ def execute(path, progress):
     return notebook, None
 
 
-def states_of(path, notebook):
-    """The folder for the states of a notebook's trainings: another one as soon as any code or version changes."""
+def states_of(path, notebook, kind):
+    """The folder for the states of a notebook's trainings on this kind of data; another for other code or versions."""
     code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     modules = sorted([*vh.ROOT.glob("*.py"), *NOTEBOOKS.glob("*.py")])
-    return vh.BUILD / "resume" / path.stem / states.made_by(*modules, data=code.encode())
+    return vh.BUILD / "resume" / kind / path.stem / states.made_by(*modules, data=code.encode())
 
 
 def _failed_cell(client):
@@ -162,7 +162,7 @@ def table(results, notebooks):
 
 
 def find_data():
-    """Whether the full data can be had, installing Debian's package if that is possible and needed."""
+    """The kind of data that can be had, "full" or "sample", after installing Debian's package if possible and needed."""
     if os.environ.get("FASHION_MNIST_DIR"):  # the notebooks run in another folder
         os.environ["FASHION_MNIST_DIR"] = str(Path(os.environ["FASHION_MNIST_DIR"]).expanduser().resolve())
     kind, _ = files.find()
@@ -173,7 +173,7 @@ def find_data():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run(["apt-get", "-qq", *command], stdout=subprocess.DEVNULL, env=environment, timeout=300)
         kind, _ = files.find()
-    return kind == "full"
+    return kind
 
 
 def _may_install():
@@ -231,7 +231,8 @@ def main():
     refresh.committed("bands", vh.EXPERIMENTS)  # what is damaged is found before anything runs
     for path in paths:
         refresh.refreshed_notebook(path, refresh.repository())
-    complete = find_data() and not vh.quick()
+    kind = find_data()
+    complete = kind == "full" and not vh.quick()
     if options.store and not complete:
         sys.exit("--store needs a full run: the full data, and no VAE_COURSE_QUICK.")
     results_path = vh.BUILD / "results.json"  # written now: a folder that cannot be written is found at once
@@ -239,7 +240,7 @@ def main():
     files.write_text(results_path, "{}" if anew else kept_results(results_path))
     progress, done = Progress(), {}
     for path in paths:
-        notebook, failure = execute(path, progress)
+        notebook, failure = execute(path, progress, kind)
         write(notebook, vh.BUILD / path.name)
         if failure:
             sys.exit(f"\nFAILED: {failure}\nThe notebook as far as it went: build/{path.name}")
@@ -248,7 +249,7 @@ def main():
     results = json.loads(kept_results(results_path)) if complete else {}  # those of a full run are not this one's
     lines = table(results, done.values())
     for path in paths if not vh.quick() else []:
-        shutil.rmtree(vh.BUILD / "resume" / path.stem, ignore_errors=True)  # the next run trains anew
+        shutil.rmtree(vh.BUILD / "resume" / kind / path.stem, ignore_errors=True)  # the next run trains anew
     print("\n" + "\n".join(lines))
     if not complete:
         print("\nThis was not the full run, so nothing is compared.")

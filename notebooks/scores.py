@@ -120,7 +120,7 @@ def squared_frechet(a, b):
         raise ValueError("a and b must be finite features (n, d) and (m, d), of two or more images each.")
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"a and b must have the same number of features, not {a.shape[1]} and {b.shape[1]}.")
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    cov_a, cov_b = (np.atleast_2d(np.cov(part, rowvar=False)) for part in (a, b))
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T  # the square root of cov_a
     # (C_a C_b)^(1/2) has the same trace as (root C_b root)^(1/2), and that matrix is symmetric.
@@ -159,7 +159,7 @@ def importance_bound(encoder, decoder, x, draws, groups, seed=0, nll=vh.bernoull
     1 gives -ELBO. `nll` is -log p(x | z). Returns (len(groups), n): for each, the average over the groups.
     """
     x = vh.check_images(x) if nll is vh.bernoulli_nll else x
-    if any(draws % size for size in groups):
+    if any(size < 1 or draws % size for size in groups):
         raise ValueError(f"groups must be divisors of draws, {draws}, not {groups}.")
     rng = np.random.default_rng(seed)
     bounds = np.empty((len(groups), len(x)))

@@ -98,7 +98,7 @@ TABLE = [  # a function of one argument, what its sentence calls it, and bad one
     (lambda z: scores.squared_frechet(CODES, z), "b", {**BAD_CODES, **OF_OTHER_SIZE, "a single one": CODES[:1]}),
     (lambda z: scores.draw_fitted(z, 2, 5), "codes", {**BAD_CODES, "fewer than components": CODES[:1]}),
     (bound, "x", BAD_IMAGES),
-    (lambda groups: bound(GOOD, groups), "groups", {"3 of 4": [1, 3]}),
+    (lambda groups: bound(GOOD, groups), "groups", {"3 of 4": [1, 3], "none": [0]}),
     (write, "x", BAD_IMAGES),
     (page, "z", {**{k: BAD_CODES[k] for k in ("one code", *NOT_FINITE)}, **OF_OTHER_SIZE}),
     (lambda x: explorer.animate(x, "A walk."), "frames", {**BAD_IMAGES, "one frame": GOOD[:1]}),

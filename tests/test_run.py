@@ -122,6 +122,16 @@ def test_a_quick_run_leaves_an_interrupted_full_run_alone(build, monkeypatch, tm
     assert "Going on" not in capsys.readouterr().out
 
 
+def test_a_run_on_the_sample_leaves_an_interrupted_full_run_alone(build, monkeypatch, tmp_path, capsys):
+    path = tmp_path / "training.ipynb"
+    states = Path(run_small(monkeypatch, path, ASKS).strip())
+    assert states.parts[-3:-1] == ("sample", "training")
+    full = vh.BUILD / "resume" / "full" / Path(*states.parts[-2:])
+    full.mkdir(parents=True)
+    run_small(monkeypatch, path, ASKS)
+    assert "Going on" not in capsys.readouterr().out and full.is_dir() and not states.parent.exists()
+
+
 def test_a_run_goes_on_only_from_states_of_the_same_code(build, monkeypatch, tmp_path, capsys):
     path = tmp_path / "training.ipynb"
     states = Path(run_small(monkeypatch, path, ASKS).strip())
@@ -199,7 +209,7 @@ def test_epochs_reach_the_terminal(tmp_path):
     path = tmp_path / "training.ipynb"
     nbformat.write(notebook, path)
     said = []
-    _, failure = run.execute(path, lambda text, end=False: said.append(text))
+    _, failure = run.execute(path, lambda text, end=False: said.append(text), "sample")
     assert failure is None and "training  cell 1/1  epoch 3/50  loss 1" in said
 
 
@@ -284,10 +294,10 @@ def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(tmp_path):
     for how in [*signals, None]:
         process = subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                    env=environment)  # fmt: skip
-        states = {path: path.stat().st_mtime_ns for path in course.glob("build/resume/*/*/*.npz")}
+        states = {path: path.stat().st_mtime_ns for path in course.glob("build/resume/*/*/*/*.npz")}
         while how and process.poll() is None:
             time.sleep(0.1)
-            now = {path: path.stat().st_mtime_ns for path in course.glob("build/resume/*/*/[!.]*.npz")}
+            now = {path: path.stat().st_mtime_ns for path in course.glob("build/resume/*/*/*/[!.]*.npz")}
             if now != states:  # an epoch was finished
                 kernels = psutil.Process(process.pid).children(recursive=True)
                 process.send_signal(how)
@@ -299,7 +309,7 @@ def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(tmp_path):
     assert [how == signal.SIGINT for how in [*signals, None]] == [sentence in text for text in said], said
     assert ["Going on where the last run stopped" in text for text in said] == [False] + [True] * len(signals), said
     assert "Traceback" not in "".join(said) and "Read on" in said[-1], said
-    assert not list(course.glob("build/resume/*")), "the next run begins anew"
+    assert not list(course.glob("build/resume/*/*")), "the next run begins anew"
     printed = nbformat.read(course / "build" / "training.ipynb", as_version=4).cells[1].outputs[-1].text
     vae = test_resume.tiny()
     history = test_resume.train(vae, [test_resume.slow_schedule(vae)], epochs=40)

@@ -109,6 +109,35 @@ def test_a_folder_in_the_way_of_one_model_leaves_the_others_as_they_were(tmp_pat
     assert (tmp_path / "vae_encoder.keras").read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize("step", range(4))
+def test_a_killed_save_leaves_no_new_encoder_beside_an_old_decoder(step, monkeypatch, tmp_path, vae, capsys):
+    """Killed before one is removed, before the first is renamed, before the second, and after it."""
+    old = {"vae_encoder": vae.encoder, "vae_decoder": vae.decoder}
+    new = {"vae_encoder": vh.build_encoder(), "vae_decoder": vh.build_decoder()}
+    monkeypatch.setattr(vh, "BUILD", tmp_path)
+    vh.save(tmp_path / "models", **old)
+    calls = []
+
+    def until_killed(act):
+        def call(*paths):
+            if len(calls) == step:
+                raise SystemExit  # nor is anything cleaned up
+            calls.append(paths)
+            act(*paths)
+
+        return call
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(os, "unlink", until_killed(os.unlink))
+        patched.setattr(os, "replace", until_killed(os.replace))
+        vh.save(tmp_path / "models", **new)
+    found = {name: model.get_weights()[0] for name, model in zip(old, vh.load_trained(*old))}
+    said = "your own" if step in (0, 3) else "the reference"
+    assert said in capsys.readouterr().out
+    for models in [old] * (step == 0) + [new] * (step == 3):
+        assert all(np.array_equal(found[name], models[name].get_weights()[0]) for name in found)
+
+
 @contextlib.contextmanager
 def small_disk(folder, size):
     mount = subprocess.run(
