@@ -162,7 +162,7 @@ def table(results, notebooks):
 
 
 def find_data():
-    """The kind of data that can be had, "full" or "sample", after installing Debian's package if possible and needed."""
+    """The kind of data there is, "full" or "sample"; Debian's package is installed if that is possible and needed."""
     if os.environ.get("FASHION_MNIST_DIR"):  # the notebooks run in another folder
         os.environ["FASHION_MNIST_DIR"] = str(Path(os.environ["FASHION_MNIST_DIR"]).expanduser().resolve())
     kind, _ = files.find()
