@@ -32,11 +32,15 @@ def _import_quietly():
         try:
             import keras
 
+            keras.config.set_floatx("float32")  # whatever else keras.json says
             if keras.backend.backend() == "tensorflow":
                 import tensorflow as tf
 
                 with contextlib.suppress(Exception):  # XLA may be missing: fit will say so
                     tf.function(lambda: tf.zeros(1) + 1, jit_compile=True)()
+        except ImportError as error:
+            reason = f"Keras cannot run on {os.environ['KERAS_BACKEND']} here ({error})"
+            raise ImportError(f"{reason}: set KERAS_BACKEND=tensorflow.") from None
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
@@ -316,8 +320,11 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     """
     if not model.compiled:
         raise ValueError("Compile the model first: model.compile(optimizer='adam', ...).")
+    if isinstance(validation_data, np.ndarray):
+        raise ValueError("validation_data must be a pair of arrays, (x, y).")
     arguments = dict(epochs=epochs, batch_size=batch_size, validation_data=validation_data, verbose=0, **others)
-    callbacks, kept, line = list(callbacks or ()), [], [training.progress()] if verbose else []
+    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
+    kept, line = [], [training.progress()] if verbose else []
 
     def check(epoch, logs):
         if not np.isfinite(logs["loss"]):
@@ -333,7 +340,7 @@ def fit(model, x, y=None, *, epochs, batch_size=128, validation_data=None, callb
     if reason:
         return hand_over(reason)
     for pair in [(x, y), *([validation_data] if validation_data else [])]:
-        _check_data(model, batch_size, *pair)
+        training.check_data(model, isinstance(model, VAE), batch_size, *pair)
     import tensorflow as tf
 
     variables = variables_of(model, x.shape[1:])
@@ -408,21 +415,6 @@ def variables_of(model, shape=(784,)):
     return [*model.variables, *model.optimizer.variables]
 
 
-def _check_data(model, batch_size, x, y=None):
-    """Refuse what XLA would take without a word, such as labels of other images, and what Keras explains at length."""
-    vae = isinstance(model, VAE)
-    takes = getattr(model.encoder if vae else model, "input_shape", None)
-    if isinstance(takes, tuple) and takes[1:] != tuple(x.shape[1:]):
-        raise ValueError(f"x must be {takes}, as the model takes it, not {tuple(x.shape)}.")
-    if vae and model.encoder.output_shape[0] != model.decoder.input_shape:
-        raise ValueError("The decoder must take codes of the length that the encoder gives: build both alike.")
-    if not len(x) or batch_size < 1 or (y is not None and len(y) != len(x)):
-        raise ValueError("x and y must be equally long, of one image or more, and so must a batch.")
-    x = np.asarray(x)
-    if x.dtype.kind != "f" or not np.isfinite(x).all() or (vae and not -1e-6 <= x.min() <= x.max() <= 1 + 1e-6):
-        raise ValueError("x must be floats from 0 to 1: divide pixels from 0 to 255 by 255, and look for nan.")
-
-
 def _stopped(epoch):
     return f"Training stopped: epoch {epoch + 1} gave NaN or infinity. Try a smaller learning rate."
 
@@ -435,7 +427,11 @@ def save(folder, **models):
 
     Raises:
         OSError: the folder cannot be written. Files that were there stay as they were.
+        ValueError: a model is not functional, such as a whole VAE.
     """
+    for name, model in models.items():
+        if _shapes(model) == "None to None":
+            raise ValueError(f"{name} is not a functional model: save its parts, such as vae.encoder and vae.decoder.")
     with files.whole_files(*(Path(folder) / f"{name}.keras" for name in models)) as names:
         for name, model in zip(names, models.values()):
             # A model that was compiled saves its optimiser too, at three times the size.
@@ -481,8 +477,16 @@ def load(path):
             with contextlib.suppress(Exception):
                 model = MODELS[path.stem]()
                 model.load_weights(path)
-                return model
+                with zipfile.ZipFile(path) as archive:
+                    if _layers(archive.read("config.json")) == _layers(model.to_json()):
+                        return model
         raise ValueError(f"{path} is not a whole Keras model of known layers: delete it and save it again.") from None
+
+
+def _layers(config):
+    """Class and activation of each layer in a model's description: what the shapes of weights do not tell."""
+    layers = json.loads(config)["config"]["layers"]
+    return [(layer["class_name"], layer["config"].get("activation")) for layer in layers]
 
 
 def keep(data, **models):
@@ -522,7 +526,8 @@ def _shapes(model):
 
 def one_of_each(labels):
     """Index of the first image of each class in `labels` (n,): (10,). The chapters show these."""
-    if np.ndim(labels) != 1 or set(range(10)) - set(np.asarray(labels).tolist()):
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or set(range(10)) - set(labels.tolist()):
         raise ValueError("labels must be classes (n,), with each of 0 to 9 among them.")
     return np.array([np.flatnonzero(labels == c)[0] for c in range(10)])
 
@@ -590,9 +595,9 @@ def expect(name, value, data):
     path = BUILD / "results.json"
     try:
         results = {}
-        with contextlib.suppress(OSError, ValueError):  # none yet, or not whole: begin anew
-            results = json.loads(path.read_text(encoding="utf-8"))
-        value = value if isinstance(value, int) else float(value)
+        with contextlib.suppress(OSError, ValueError, TypeError):  # none yet, or not whole: begin anew
+            results = {**json.loads(path.read_text(encoding="utf-8"))}
+        value = int(value) if isinstance(value, (int, np.integer)) else float(value)
         results[name] = {"value": value, "low": low, "high": high, "ok": inside}
         files.write_text(path, json.dumps(results, indent=1))
     except OSError as error:

@@ -37,6 +37,8 @@ try:  # it takes seconds
     from notebooks import files, refresh, scores, states
 except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
+except ImportError as error:
+    sys.exit(f"{error} (What the course needs: python -m pip install -r requirements.txt)")
 
 AE_SEEDS, SEEDS, FIVE_SEEDS, FEW_SEEDS = (range(1, 1 + n) for n in (8, 6, 5, 3))
 RUNS = vh.BUILD / "experiments"

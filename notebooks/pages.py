@@ -30,6 +30,10 @@ except KeyboardInterrupt:
     if __name__ == "__main__":
         sys.exit(INTERRUPTED)
     raise  # run.py says more
+except ImportError as error:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"{error} (What the course needs: python -m pip install -r requirements.txt)")
 
 MISSING = (
     "The pages are left out, because Sphinx is not installed here: "
@@ -53,6 +57,7 @@ SETTINGS = {
     "html_static_path": ["_static"],
     "html_css_files": ["pages.css"],
     "html_copy_source": False,
+    "suppress_warnings": ["toc.no_title"],  # a reader's own notebook may lack a heading
     "html_show_copyright": False,
 }
 

@@ -28,7 +28,8 @@ import time
 from pathlib import Path
 
 NOTEBOOKS = Path(__file__).resolve().parent
-INTERRUPTED = "\nInterrupted. Say the same again to go on from the last finished epoch."
+AGAIN = "Say the same again to go on from the last finished epoch."
+INTERRUPTED = f"\nInterrupted. {AGAIN}"
 HOUR = 3600
 
 sys.path[:0] = [str(NOTEBOOKS.parent), str(NOTEBOOKS)]
@@ -44,6 +45,8 @@ try:  # it takes seconds
     from notebooks import files, states
 except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
+except ImportError as error:
+    sys.exit(f"{error} (What the course needs: python -m pip install -r requirements.txt)")
 
 
 class Progress:
@@ -79,15 +82,22 @@ class Client(NotebookClient):
 
         self.on_cell_start = cell_start
 
+    def create_kernel_manager(self):
+        manager = super().create_kernel_manager()
+        manager.kernel_spec_manager.kernel_dirs = []  # this Python's own kernel, whatever else is installed as python3
+        return manager
+
     async def async_start_new_kernel(self, **kwargs):
         task = asyncio.current_task()
 
         def interrupt():
+            if not self.interrupted:
+                task.cancel()  # nbclient then ends the kernel; a second time it would leave it alone
             self.interrupted = True
-            task.cancel()  # nbclient then ends the kernel
 
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+            for stop in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(stop, interrupt)
         await super().async_start_new_kernel(**kwargs)
 
     def process_message(self, msg, cell, cell_index):
@@ -114,7 +124,8 @@ def execute(path, progress, kind):
     except (Exception, asyncio.CancelledError) as error:  # a time-out, a kernel that died, Ctrl-C
         if client.interrupted:
             raise KeyboardInterrupt from None
-        return notebook, f"{path.name}, {_failed_cell(client)}: {type(error).__name__}: {error}"
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return notebook, f"{path.name}, {_failed_cell(client)}: {what} {AGAIN}"
     progress(f"{path.stem}  done in {time.perf_counter() - start:.0f} s", end=True)
     return notebook, None
 
@@ -138,22 +149,40 @@ def write(notebook, path):
 
 
 def kept_results(path):
-    """The text of build/results.json; that of no results if there is none, or a damaged one."""
+    """What build/results.json holds; nothing if there is none, or a damaged one."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        text = path.read_text(encoding="utf-8")
-        if all({"value", "ok"} <= result.keys() for result in json.loads(text).values()):
-            return text
-    return "{}"
+        results = json.loads(path.read_text(encoding="utf-8"))
+        if all({"value", "ok"} <= result.keys() for result in results.values()):
+            return results
+    return {}
+
+
+def locked(path):
+    """A file that stays locked while it is open: two runs at once would take each other's results and states."""
+    with files.writing(path):
+        lock = path.open("w")
+    with contextlib.suppress(ImportError):  # Windows has no fcntl
+        import fcntl
+
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("Another run is at work in this folder: wait until it has ended.")
+    return lock
+
+
+def compared(notebooks):
+    """The bands of what these notebooks compute, {name: (low, high)}."""
+    cells = [cell for notebook in notebooks for cell in notebook.cells]
+    said = "\n".join([cell.source for cell in cells] + [o.get("text", "") for c in cells for o in c.get("outputs", [])])
+    bands = refresh.committed("bands", vh.EXPERIMENTS)
+    return {name: band for name, band in bands.items() if f'"{name}"' in said or f"{name} " in said}
 
 
 def table(results, notebooks):
     """The lines "yours / expected" of a dictionary like build/results.json, for what these notebooks compute."""
     lines = [f"{'result':<42}{'yours':>9}   expected"]
-    cells = [cell for notebook in notebooks for cell in notebook.cells]
-    said = "\n".join([cell.source for cell in cells] + [o.get("text", "") for c in cells for o in c.get("outputs", [])])
-    for name, (low, high) in refresh.committed("bands", vh.EXPERIMENTS).items():
-        if f'"{name}"' not in said and f"{name} " not in said:
-            continue
+    for name, (low, high) in compared(notebooks).items():
         found = results.get(name)
         yours = vh.short(found["value"]) if found else "-"
         verdict = "not compared" if not found else "ok" if found["ok"] else "OUTSIDE"
@@ -228,16 +257,16 @@ def main():
     if options.store and (options.notebooks or not options.all):
         sys.exit("--store stores all chapters together: say --all, and leave the names out.")
 
-    refresh.committed("bands", vh.EXPERIMENTS)  # what is damaged is found before anything runs
-    for path in paths:
-        refresh.refreshed_notebook(path, refresh.repository())
+    # What is damaged is found before anything runs.
+    renewed = compared([refresh.refreshed_notebook(path, refresh.repository()) for path in paths])
     kind = find_data()
     complete = kind == "full" and not vh.quick()
     if options.store and not complete:
         sys.exit("--store needs a full run: the full data, and no VAE_COURSE_QUICK.")
     results_path = vh.BUILD / "results.json"  # written now: a folder that cannot be written is found at once
-    anew = complete and not options.notebooks
-    files.write_text(results_path, "{}" if anew else kept_results(results_path))
+    lock = locked(vh.BUILD / "run.lock")  # noqa: F841 (held until this function ends)
+    former = kept_results(results_path)
+    files.write_text(results_path, json.dumps({k: v for k, v in former.items() if not (complete and k in renewed)}))
     progress, done = Progress(), {}
     for path in paths:
         notebook, failure = execute(path, progress, kind)
@@ -246,7 +275,7 @@ def main():
             sys.exit(f"\nFAILED: {failure}\nThe notebook as far as it went: build/{path.name}")
         done[path] = notebook
 
-    results = json.loads(kept_results(results_path)) if complete else {}  # those of a full run are not this one's
+    results = kept_results(results_path) if complete else {}  # those of a full run are not this one's
     lines = table(results, done.values())
     for path in paths if not vh.quick() else []:
         shutil.rmtree(vh.BUILD / "resume" / kind / path.stem, ignore_errors=True)  # the next run trains anew
@@ -268,6 +297,7 @@ def main():
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a letter of the folder's name
     try:
         main()
     except (OSError, ValueError) as error:

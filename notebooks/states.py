@@ -53,7 +53,7 @@ def read(path, model):
             about = json.loads(str(file["about"]))
         for variable, value in zip(vh.variables_of(model), values, strict=True):
             variable.assign(value)
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, and the training begins anew.") from None
     return about
 
@@ -66,7 +66,9 @@ def keeper(model, callbacks, arrays, *settings):
     nothing = keras.callbacks.Callback.on_epoch_end
     if any(getattr(other.on_epoch_end, "__func__", None) is not nothing for other in callbacks):
         return keras.callbacks.Callback()
-    digest = hashlib.sha256(repr((model.name, *settings)).encode())
+    loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "__name__", type(model.loss).__name__)
+    optimizer = type(model.optimizer).__name__, {**model.optimizer.get_config(), "name": "numbered"}
+    digest = hashlib.sha256(repr((model.name, loss, optimizer, *settings)).encode())
     for array in [*arrays, *(variable.numpy() for variable in vh.variables_of(model))]:
         digest.update(np.ascontiguousarray(array))
     name = digest.hexdigest()[:16]

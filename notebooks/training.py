@@ -1,4 +1,7 @@
-"""What `vae_helpers.fit` stands on: when Keras' own must do, all batches as one program, the line of progress."""
+"""What `vae_helpers.fit` stands on.
+
+When Keras' own must do, which data are refused, all batches as one program, the line of progress.
+"""
 
 import time
 
@@ -24,6 +27,36 @@ def reason_for_keras(model, arrays, callbacks, others):
         return f"it knows {', '.join(sorted(others)) or 'run_eagerly'}"
     if any(not isinstance(array, (np.ndarray, tf.Tensor, type(None))) for array in arrays) or len(arrays) > 4:
         return "it takes more than arrays x, y"
+
+
+def check_data(model, vae, batch_size, x, y=None):
+    """Refuse what XLA would take without a word, such as labels of other images, and what Keras explains at length."""
+    takes, gives = (getattr(model.encoder if vae else model, f"{end}_shape", None) for end in ("input", "output"))
+    loss = model.loss if isinstance(gives, tuple) and isinstance(model.loss, str) else ""
+    if isinstance(takes, tuple) and takes[1:] != np.shape(x)[1:]:
+        raise ValueError(f"x must be {takes}, as the model takes it, not {np.shape(x)}.")
+    if vae and gives[0] != model.decoder.input_shape:
+        raise ValueError("The decoder must take codes of the length that the encoder gives: build both alike.")
+    if not np.size(x) or (len(x) != len(y) if y is not None else loss):
+        raise ValueError("x and y must both be given, equally long, of one image or more.")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number above 0, not {batch_size}.")
+    x, y = np.asarray(x), np.asarray(x if y is None else y)
+    if x.dtype.kind != "f" or not np.isfinite(x).all() or (vae and not _in_range(x)):
+        raise ValueError("x must be floats from 0 to 1: divide pixels from 0 to 255 by 255, and look for nan.")
+    if loss.startswith("sparse_"):
+        if not 0 <= y.min() <= y.max() < gives[-1]:
+            raise ValueError(f"y must be classes from 0 to {gives[-1] - 1}.")
+    elif loss and y.size != len(x) * np.prod(gives[1:]):
+        raise ValueError(f"y must be {gives}, as the model gives it, not {y.shape}.")
+    elif y.dtype.kind not in "fiub" or not np.isfinite(y).all():
+        raise ValueError("y must be finite numbers.")
+    elif (vae or loss == "binary_crossentropy") and not _in_range(y):
+        raise ValueError("y must be from 0 to 1 like x: a cross-entropy has no meaning elsewhere.")
+
+
+def _in_range(x):
+    return -1e-6 <= x.min() <= x.max() <= 1 + 1e-6  # rounding is no fault, nan is
 
 
 def all_batches(model, step, x, y, size):

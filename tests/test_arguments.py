@@ -56,12 +56,22 @@ def bound(x, groups=(1, 2)):
     return scores.importance_bound(model("vae_encoder"), model("vae_decoder"), x, 4, groups)
 
 
-def fit(x, y=None, decoder=None, **arguments):
-    """A training that is never begun: of a VAE on (x, x), or of a classifier."""
-    of_vae = y is None
-    trained = vh.VAE(model("vae_encoder"), decoder or model("vae_decoder")) if of_vae else model("classifier")
-    trained.compile(loss="mse" if of_vae else "sparse_categorical_crossentropy")
-    return vh.fit(trained, x, x if of_vae else y, epochs=1, verbose=0, **arguments)
+def fit(x, y="x", decoder=None, **arguments):
+    """A training of a VAE that is never begun."""
+    return refused(vh.VAE(model("vae_encoder"), decoder or model("vae_decoder")), "mse", x, y, **arguments)
+
+
+def fit_classifier(x, y):
+    return refused(model("classifier"), "sparse_categorical_crossentropy", x, y)
+
+
+def fit_autoencoder(y, loss="mse"):
+    return refused(model("autoencoder"), loss, GOOD, y)
+
+
+def refused(trained, loss, x, y, **arguments):
+    trained.compile(loss=loss)
+    return vh.fit(trained, x, x if isinstance(y, str) else y, epochs=1, verbose=0, **arguments)
 
 
 def page(z):
@@ -78,9 +88,19 @@ TABLE = [  # a function of one argument, what its sentence calls it, and bad one
     (lambda k: vh.pca_reconstruct(GOOD, GOOD, k), "components", {"none": 0, "785": 785, "a float": 2.0}),
     (fit, "x", BAD_IMAGES),
     (lambda x: fit(GOOD, validation_data=(x, x)), "x", BAD_IMAGES),
-    (lambda x: fit(x, np.zeros(6, int)), "x", {name: BAD_IMAGES[name] for name in ("pictures", "0..255", *NOT_FINITE)}),
-    (lambda y: fit(GOOD, y), "y", {"fewer": np.zeros(5, int), "more": np.zeros(7, int)}),
-    (lambda size: fit(GOOD, batch_size=size), "batch", {"none": 0, "less than none": -1}),
+    (lambda x: fit(GOOD, validation_data=x), "validation_data", {"images alone": GOOD}),
+    (lambda y: fit(GOOD, y), "y", {k: BAD_IMAGES[k] for k in ("0..255", "0..255 as floats", "negative", *NOT_FINITE)}),
+    (lambda x: fit_classifier(x, np.zeros(6, int)), "x", {
+        name: BAD_IMAGES[name] for name in ("pictures", "0..255", *NOT_FINITE)}),
+    (lambda y: fit_classifier(GOOD, y), "y", {
+        "fewer": np.zeros(5, int), "more": np.zeros(7, int), "missing": None, "an eleventh class": 2 * np.arange(6),
+        "negative": np.arange(6) - 1, "nan": np.array([0, 1, 2, 3, 4, np.nan])}),
+    (fit_autoencoder, "y", {
+        "labels": np.arange(6), "one pixel": GOOD[:, :1], "missing": None,
+        **{name: BAD_IMAGES[name] for name in NOT_FINITE}}),
+    (lambda y: fit_autoencoder(y, "binary_crossentropy"), "y", {"0..255": BAD_IMAGES["0..255"]}),
+    (lambda size: fit(GOOD, batch_size=size), "batch_size", {
+        "none": 0, "less than none": -1, "missing": None, "a float": 32.0}),
     (lambda size: fit(GOOD, decoder=vh.build_decoder(size)), "codes", {"of five": 5}),
     (lambda z: vh.distance_to_nearest(CODES, z), "others", {
         **BAD_CODES, **OF_OTHER_SIZE, "integers": CODES.astype("uint8")}),
@@ -98,7 +118,8 @@ TABLE = [  # a function of one argument, what its sentence calls it, and bad one
     (lambda z: scores.squared_frechet(CODES, z), "b", {**BAD_CODES, **OF_OTHER_SIZE, "a single one": CODES[:1]}),
     (lambda z: scores.draw_fitted(z, 2, 5), "codes", {**BAD_CODES, "fewer than components": CODES[:1]}),
     (bound, "x", BAD_IMAGES),
-    (lambda groups: bound(GOOD, groups), "groups", {"3 of 4": [1, 3], "none": [0]}),
+    (lambda groups: bound(GOOD, groups), "groups", {"3 of 4": [1, 3], "none": [0], "8 of 4": [8]}),
+    (lambda model: vh.save("never", vae=model), "vae", {"a whole VAE": vh.VAE(None, None)}),
     (write, "x", BAD_IMAGES),
     (page, "z", {**{k: BAD_CODES[k] for k in ("one code", *NOT_FINITE)}, **OF_OTHER_SIZE}),
     (lambda x: explorer.animate(x, "A walk."), "frames", {**BAD_IMAGES, "one frame": GOOD[:1]}),

@@ -169,7 +169,7 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path):
     undisturbed = run(4, [])
     with pytest.raises(KeyboardInterrupt):
         run(4, [backup(), Killed()])
-    resumed = run(4, [backup()])
+    resumed = run(4, backup())  # one callback, or a list of them
     assert all(np.array_equal(a, b) for a, b in zip(undisturbed, resumed))
 
 

@@ -157,9 +157,46 @@ def test_damaged_results_are_begun_anew(build, monkeypatch, tmp_path):
     build.mkdir()
     for damaged in ('{"error": {"val', "[]", "", '{"error": 1}', '{"error": {"value": 1}}'):
         (build / "results.json").write_text(damaged)
-        assert run.kept_results(build / "results.json") == "{}"
+        assert run.kept_results(build / "results.json") == {}
     run_small(monkeypatch, tmp_path / "training.ipynb", "print(1)")
     assert (build / "results.json").read_text() == "{}"
+
+
+def test_a_full_run_renews_the_results_of_its_own_notebooks_only(build, monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "find_data", lambda: "full")
+    for name in ("error", "units"):
+        vh.expect(name, 5, COMPLETE)
+    run_small(monkeypatch, tmp_path / "training.ipynb", "print('error ')")
+    assert list(json.loads((build / "results.json").read_text())) == ["units"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="without fcntl nothing is locked")
+def test_two_runs_at_once_do_not_mix(build, monkeypatch, tmp_path):
+    with run.locked(build / "run.lock"), pytest.raises(SystemExit, match="^Another run is at work.*: wait"):
+        run_small(monkeypatch, tmp_path / "training.ipynb", "print(1)")
+    assert not (build / "results.json").exists()
+    assert run_small(monkeypatch, tmp_path / "training.ipynb", "print(1)") == "1\n"
+
+
+def test_the_kernel_is_that_of_this_python(build, monkeypatch, tmp_path):
+    """Whatever `python3` is elsewhere: Jupyter looks in the reader's folders too."""
+    other = tmp_path / "kernels" / "python3"
+    other.mkdir(parents=True)
+    (other / "kernel.json").write_text(json.dumps({"argv": ["false"], "display_name": "?", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    found = run_small(monkeypatch, tmp_path / "training.ipynb", "import sys\nprint(sys.executable)")
+    assert found.strip() == sys.executable
+
+
+@pytest.mark.parametrize("fault", ["the kernel dies", "an hour has passed"])
+def test_what_ended_a_notebook_is_said_with_what_to_do(fault, build, monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "HOUR", 2)
+    cell = "import os\nos._exit(1)" if fault == "the kernel dies" else "import time\n\n\ntime.sleep(60)"
+    with pytest.raises(SystemExit) as left:
+        run_small(monkeypatch, tmp_path / "training.ipynb", cell)
+    first, last = left.value.code.strip().splitlines()
+    assert first.startswith("FAILED: training.ipynb, cell 1/1: ") and first.endswith(run.AGAIN), first
+    assert last.startswith("The notebook as far as it went: ")
 
 
 def test_damaged_bands_are_named_before_anything_runs(build, monkeypatch, tmp_path):
@@ -185,6 +222,22 @@ def test_the_picture_is_written_whole_or_not_at_all(monkeypatch, tmp_path):
     with pytest.raises(OSError, match=r"overview\.png could not be written \(No space left on device\): make room"):
         run.overview()
     assert picture.read_bytes() == whole and list(picture.parent.iterdir()) == [picture]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["run.py", "pages.py", "experiments.py"])
+def test_another_backend_that_is_not_there_is_named(script, tmp_path):
+    """Also where keras.json asks for numbers of another length."""
+    (tmp_path / "keras.json").write_text('{"floatx": "float64"}')
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path)}
+    command = [sys.executable, str(vh.ROOT / "notebooks" / script)]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 1 and "\n" not in ended.stderr.strip()
+    assert ended.stderr.startswith("Keras cannot run on jax here (") and "set KERAS_BACKEND=tensorflow." in ended.stderr
+    code = "import vae_helpers as vh; print(vh.build_encoder()(vh.np.zeros((1, 784)))[0].dtype)"
+    environment |= {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(vh.ROOT)}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert "float32" in ended.stdout, ended.stderr
 
 
 @pytest.mark.slow
@@ -290,7 +343,7 @@ def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(tmp_path):
     nbformat.write(notebook, course / "notebooks" / "training.ipynb")
     command = [sys.executable, "notebooks/run.py", "notebooks/training.ipynb"]
     environment = {**os.environ, "FASHION_MNIST_DIR": "notebooks/data", "VAE_COURSE_QUICK": ""}
-    said, signals = [], [signal.SIGKILL, signal.SIGINT, signal.SIGKILL]
+    said, signals = [], [signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM]
     for how in [*signals, None]:
         process = subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                    env=environment)  # fmt: skip
@@ -301,12 +354,16 @@ def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(tmp_path):
             if now != states:  # an epoch was finished
                 kernels = psutil.Process(process.pid).children(recursive=True)
                 process.send_signal(how)
+                if how == signal.SIGINT:  # an impatient reader
+                    time.sleep(0.05)
+                    process.send_signal(how)
                 how = None
                 gone, alive = psutil.wait_procs(kernels, timeout=60)
                 assert gone and not alive, "the kernel outlives the run"
         said.append(process.communicate(timeout=200)[0])
     sentence = "Interrupted. Say the same again to go on from the last finished epoch."
-    assert [how == signal.SIGINT for how in [*signals, None]] == [sentence in text for text in said], said
+    asked = (signal.SIGINT, signal.SIGTERM)
+    assert [how in asked for how in [*signals, None]] == [sentence in text for text in said], said
     assert ["Going on where the last run stopped" in text for text in said] == [False] + [True] * len(signals), said
     assert "Traceback" not in "".join(said) and "Read on" in said[-1], said
     assert not list(course.glob("build/resume/*/*")), "the next run begins anew"

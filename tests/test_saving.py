@@ -265,6 +265,23 @@ def with_a_lambda_layer_and_our_weights(path):
     keras.Model(model.input, keras.layers.Lambda(lambda x: 2 * x)(model.output)).save(path)
 
 
+def with_a_layer_of_the_reader_s(path):
+    model = vh.build_autoencoder()
+    keras.Model(model.input, Unknown()(model.output)).save(path)
+    keras.saving.get_custom_objects().pop("Custom>Unknown", None)
+
+
+def leaky(x):
+    return keras.ops.leaky_relu(x, 0.3)
+
+
+def with_an_activation_of_the_reader_s(path):
+    """Its weights fit the course's model, which would give other images."""
+    model = vh.build_autoencoder()
+    model.layers[1].activation = leaky
+    model.save(path)
+
+
 def a_pickle(path):
     path.write_bytes(pickle.dumps({"weights": [1, 2, 3]}))
 
@@ -278,10 +295,12 @@ def empty(path):
     path.touch()
 
 
-FAULTS = [truncated, of_an_unknown_class, with_a_lambda_layer, with_a_lambda_layer_and_our_weights, a_pickle]
+FAULTS = [truncated, of_an_unknown_class, with_a_lambda_layer, with_a_lambda_layer_and_our_weights,
+          with_a_layer_of_the_reader_s, with_an_activation_of_the_reader_s, a_pickle, a_zip_of_something_else,
+          empty]  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, a_zip_of_something_else, empty])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_file_that_is_no_model_is_refused_in_one_sentence(tmp_path, fault):
     path = tmp_path / "autoencoder.keras"
     fault(path)

@@ -121,3 +121,12 @@ def test_trained_models_are_kept_and_taken_again(tmp_path, monkeypatch, capsys):
     scores.trained_vae(data._replace(x_train=data.x_train[::-1].copy()), kl_weight=0.25)
     assert "trained before" not in capsys.readouterr().out, "other data make another model"
     assert len(list((tmp_path / "models").glob("*.npz"))) == 2, "of each only the last is kept"
+
+    class Mine(vh.VAE):
+        """May be another class of the same name the next time."""
+
+    for changes in (dict(kind=Mine), dict(activation=keras.ops.tanh), dict(kl_weight=np.inf)):
+        for _ in range(2):
+            scores.trained_vae(data, **changes)
+        assert "trained before" not in capsys.readouterr().out, changes
+    assert len(list((tmp_path / "models").iterdir())) == 2, "a reader's own code, and what ended in NaN, is not kept"
