@@ -171,7 +171,7 @@ def whole_files(*paths):
     """Names to write to, a list. They become `paths` when all is written; never half a file, and never old with new.
 
     Raises:
-        OSError: they could not be written. Then nothing has changed.
+        OSError: they could not be written. Then nothing has changed (on Windows, if no program holds one of them open).
     """
     names = [path.with_name(f".{os.getpid()}.{path.name}") for path in paths]
     try:
