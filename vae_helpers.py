@@ -32,7 +32,6 @@ def _import_quietly():
         try:
             import keras
 
-            keras.config.set_floatx("float32")  # whatever else keras.json says
             if keras.backend.backend() == "tensorflow":
                 import tensorflow as tf
 
@@ -55,6 +54,7 @@ from keras import layers, ops  # noqa: E402
 
 from notebooks import files, training  # noqa: E402
 
+keras.config.set_floatx("float32")  # whatever else keras.json says
 if keras.backend.backend() != "tensorflow":
     print(f"Keras runs on {keras.backend.backend()}; the chapters need KERAS_BACKEND=tensorflow and a new kernel.")
 

@@ -32,8 +32,9 @@ def reason_for_keras(model, arrays, callbacks, others):
 def check_data(model, vae, batch_size, x, y=None):
     """Refuse what XLA would take without a word, such as labels of other images, and what Keras explains at length."""
     takes, gives = (getattr(model.encoder if vae else model, f"{end}_shape", None) for end in ("input", "output"))
-    loss = model.loss if isinstance(gives, tuple) and isinstance(model.loss, str) else ""
-    if isinstance(takes, tuple) and takes[1:] != np.shape(x)[1:]:
+    known = [isinstance(shape, tuple) and None not in shape[1:] for shape in (takes, gives)]
+    loss = model.loss if known[1] and isinstance(model.loss, str) else ""
+    if known[0] and takes[1:] != np.shape(x)[1:]:
         raise ValueError(f"x must be {takes}, as the model takes it, not {np.shape(x)}.")
     if vae and gives[0] != model.decoder.input_shape:
         raise ValueError("The decoder must take codes of the length that the encoder gives: build both alike.")

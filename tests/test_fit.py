@@ -118,6 +118,14 @@ def test_a_model_with_targets_and_without_validation():
 
 
 @pytest.mark.slow
+def test_a_model_of_rows_of_any_length():
+    model = keras.Sequential([keras.Input((None, 28)), keras.layers.Conv1D(3, 2), keras.layers.Dense(28)])
+    model.compile(optimizer="adam", loss="mse")
+    rows = X[:50].reshape(50, 28, 28)
+    assert np.isfinite(vh.fit(model, rows, rows[:, 1:], epochs=1, verbose=0).history["loss"][0])
+
+
+@pytest.mark.slow
 def test_one_image_more_or_fewer_than_a_batch():
     for number in (1, 127, 128, 129):
         model = model_of("autoencoder")

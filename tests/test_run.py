@@ -343,7 +343,7 @@ def test_make_run_stopped_goes_on_and_ends_as_if_undisturbed(tmp_path):
     nbformat.write(notebook, course / "notebooks" / "training.ipynb")
     command = [sys.executable, "notebooks/run.py", "notebooks/training.ipynb"]
     environment = {**os.environ, "FASHION_MNIST_DIR": "notebooks/data", "VAE_COURSE_QUICK": ""}
-    said, signals = [], [signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM]
+    said, signals = [], [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
     for how in [*signals, None]:
         process = subprocess.Popen(command, cwd=course, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                    env=environment)  # fmt: skip

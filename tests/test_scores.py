@@ -126,7 +126,5 @@ def test_trained_models_are_kept_and_taken_again(tmp_path, monkeypatch, capsys):
         """May be another class of the same name the next time."""
 
     for changes in (dict(kind=Mine), dict(activation=keras.ops.tanh), dict(kl_weight=np.inf)):
-        for _ in range(2):
-            scores.trained_vae(data, **changes)
-        assert "trained before" not in capsys.readouterr().out, changes
+        scores.trained_vae(data, **changes)
     assert len(list((tmp_path / "models").iterdir())) == 2, "a reader's own code, and what ended in NaN, is not kept"
