@@ -58,6 +58,16 @@ def read(path, model):
     return about
 
 
+def _name(model, arrays, *settings):
+    """16 letters that stand for a training: the model and its first weights, the data, the settings."""
+    loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "__name__", type(model.loss).__name__)
+    optimizer = type(model.optimizer).__name__, {**model.optimizer.get_config(), "name": "numbered"}
+    digest = hashlib.sha256(repr((model.name, loss, optimizer, *settings)).encode())
+    for array in [*arrays, *(variable.numpy() for variable in vh.variables_of(model))]:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()[:16]
+
+
 def keeper(model, callbacks, arrays, *settings):
     """A callback that keeps the state of a training after each epoch, and takes up what an earlier run kept.
 
@@ -66,12 +76,7 @@ def keeper(model, callbacks, arrays, *settings):
     nothing = keras.callbacks.Callback.on_epoch_end
     if any(getattr(other.on_epoch_end, "__func__", None) is not nothing for other in callbacks):
         return keras.callbacks.Callback()
-    loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "__name__", type(model.loss).__name__)
-    optimizer = type(model.optimizer).__name__, {**model.optimizer.get_config(), "name": "numbered"}
-    digest = hashlib.sha256(repr((model.name, loss, optimizer, *settings)).encode())
-    for array in [*arrays, *(variable.numpy() for variable in vh.variables_of(model))]:
-        digest.update(np.ascontiguousarray(array))
-    name = digest.hexdigest()[:16]
+    name = _name(model, arrays, *settings)
     _begun[name] += 1
     path = Path(os.environ["VAE_COURSE_RESUME"]) / f"{name}-{_begun[name]}.npz"
     state = {"start": time.perf_counter()}

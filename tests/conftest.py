@@ -23,6 +23,13 @@ if sys.platform == "linux" and "TF_XLA_FLAGS" not in os.environ:
 import vae_helpers as vh
 from notebooks import files
 
+LONGEST = ("killed_again", "make_run_stopped", "are_kept_and_taken_again", "two_devices")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests first: of two processes, neither then waits long for the other."""
+    items.sort(key=lambda item: not any(name in item.name for name in LONGEST))
+
 
 @pytest.fixture
 def images():

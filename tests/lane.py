@@ -24,7 +24,7 @@ JAX = ["jax", "keras", "numpy", "matplotlib", "scipy", "pytest"]
 # What does not look at stored outputs.
 TESTS = ["tests/test_losses.py", "tests/test_models.py"]
 WITH_TENSORFLOW = ["tests/test_saving.py", "tests/test_fit.py::test_fit_gives_the_history_of_keras_fit_in_float64"]
-SAME = ["read_only", "same_seed", "by_heart", "vae-True"]  # but these, which take long, hardly depend on versions
+SAME = ["read_only", "by_heart", "vae-True"]  # but these, which take long, hardly depend on versions
 WITH_JAX = ["tests/test_devices.py"]
 
 
