@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import test_resume
 import vae_helpers as vh
 
 X = np.random.default_rng(0).uniform(size=(300, 784)).astype("float32") ** 3
@@ -161,7 +162,7 @@ def test_callbacks_that_act_at_epochs_work(tmp_path):
 @pytest.mark.slow
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path):
     def run(epochs, callbacks):
-        model = model_of("vae")
+        model = test_resume.tiny()
         model(keras.Input((784,)))
         vh.fit(model, X, X, epochs=epochs, validation_data=(X_VAL, X_VAL), callbacks=callbacks, verbose=0)
         return model.get_weights()

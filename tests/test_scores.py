@@ -6,6 +6,7 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
+import test_resume
 import vae_helpers as vh
 from notebooks import scores
 
@@ -108,6 +109,9 @@ def test_warm_up_rises_from_0_to_1():
 def test_trained_models_are_kept_and_taken_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(vh, "BUILD", tmp_path)
     monkeypatch.setattr(vh, "epochs", lambda number: 1)
+    small = test_resume.tiny()  # these compile sooner
+    monkeypatch.setattr(vh, "build_encoder", lambda activation: keras.models.clone_model(small.encoder))
+    monkeypatch.setattr(vh, "build_decoder", lambda activation: keras.models.clone_model(small.decoder))
     data = vh.load_data()
     data = data._replace(x_train=data.x_train[:256], x_val=data.x_val[:256], complete=True)
     first = scores.trained_vae(data, kl_weight=0.5)
