@@ -124,8 +124,8 @@ def execute(path, progress, kind):
     except (Exception, asyncio.CancelledError) as error:  # a time-out, a kernel that died, Ctrl-C
         if client.interrupted:
             raise KeyboardInterrupt from None
-        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        return notebook, f"{path.name}, {_failed_cell(client)}: {what} {AGAIN}"
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".rstrip(".")
+        return notebook, f"{path.name}, {_failed_cell(client)}: {what}. {AGAIN}"
     progress(f"{path.stem}  done in {time.perf_counter() - start:.0f} s", end=True)
     return notebook, None
 
