@@ -68,9 +68,10 @@ def test_fit_gives_the_history_of_keras_fit_in_float32_over_ten_steps(kind, jit)
         np.testing.assert_allclose(ours[name], keras_own[name], rtol=2e-4, err_msg=name)
 
 
-def test_the_same_seed_gives_the_same_weights_to_the_bit():
+@pytest.mark.parametrize("kind", [pytest.param("autoencoder", marks=pytest.mark.slow), "vae"])
+def test_the_same_seed_gives_the_same_weights_to_the_bit(kind):
     def weights():
-        model = model_of("vae")
+        model = model_of(kind)
         vh.fit(model, X, X, epochs=2, verbose=0)
         return model.get_weights()
 
