@@ -6,24 +6,25 @@ import os
 import shutil
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "notebooks")]
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes at a time would get in each other's way
 # The same models are compiled in many processes: XLA keeps what it compiled, in a folder for this session alone.
 if sys.platform == "linux" and "TF_XLA_FLAGS" not in os.environ:
     compiled = tempfile.mkdtemp(prefix="xla-")
     atexit.register(shutil.rmtree, compiled, ignore_errors=True)
     os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
 
+import course
 import vae_helpers as vh
-from notebooks import files
+from course.data import load_sample
 
-LONGEST = ("killed_again", "make_run_stopped", "are_kept_and_taken_again", "two_devices")
+LONGEST = (
+    "killed_again",
+    "make_run_stopped",
+    "are_kept_and_taken_again",
+    "two_devices",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -34,7 +35,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def images():
     """Sixty real test images (60, 784) of the embedded sample."""
-    return files.sample()[2][:60]
+    return load_sample()[2][:60]
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def site(tmp_path_factory):
     import test_pages
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vh, "BUILD", tmp_path_factory.mktemp("site") / "build")
+        patch.setattr(course, "BUILD", tmp_path_factory.mktemp("site") / "build")
         return test_pages.rendered()
 
 

@@ -4,10 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-import explorer
-import scores
 import vae_helpers as vh
-from notebooks import states
+from course import checkpoints, evaluation, explorer
 
 GOOD = np.random.default_rng(0).random((6, 784), dtype="float32")
 CODES = np.random.default_rng(1).normal(size=(60, 10)).astype("float32")
@@ -44,21 +42,37 @@ MODELS = {}
 def model(name):
     """One of the course's models, built once."""
     if name not in MODELS:
-        MODELS[name] = scores.build_classifier() if name == "classifier" else vh.MODELS[name]()
+        MODELS[name] = (
+            evaluation.build_classifier() if name == "classifier" else vh.MODELS[name]()
+        )
     return MODELS[name]
 
 
 def write(x):
-    return explorer.write("never.html", model("vae_encoder"), model("vae_decoder"), x, np.zeros(len(x), int))
+    return explorer.write(
+        "never.html",
+        model("vae_encoder"),
+        model("vae_decoder"),
+        x,
+        np.zeros(len(x), int),
+    )
 
 
 def bound(x, groups=(1, 2)):
-    return scores.importance_bound(model("vae_encoder"), model("vae_decoder"), x, 4, groups)
+    return evaluation.importance_bound(
+        model("vae_encoder"), model("vae_decoder"), x, 4, groups
+    )
 
 
 def fit(x, y="x", decoder=None, **arguments):
     """A training of a VAE that is never begun."""
-    return refused(vh.VAE(model("vae_encoder"), decoder or model("vae_decoder")), "mse", x, y, **arguments)
+    return refused(
+        vh.VAE(model("vae_encoder"), decoder or model("vae_decoder")),
+        "mse",
+        x,
+        y,
+        **arguments,
+    )
 
 
 def fit_classifier(x, y):
@@ -71,7 +85,9 @@ def fit_autoencoder(y, loss="mse"):
 
 def refused(trained, loss, x, y, **arguments):
     trained.compile(loss=loss)
-    return vh.fit(trained, x, x if isinstance(y, str) else y, epochs=1, verbose=0, **arguments)
+    return vh.fit(
+        trained, x, x if isinstance(y, str) else y, epochs=1, verbose=0, **arguments
+    )
 
 
 def page(z):
@@ -113,10 +129,10 @@ TABLE = [  # a function of one argument, what its sentence calls it, and bad one
     (lambda z: vh.kl_to_prior(CODES, z), "z_log_var", {**OF_OTHER_SIZE, "one code": CODES[0]}),
     (vh.active_dimensions, "kl", BAD_CODES),
     (vh.one_of_each, "labels", {"one class": np.zeros(9, int), "one-hot": np.eye(10), "none": np.array([])}),
-    (lambda x: scores.look(model("classifier"), x), "x", BAD_IMAGES),
-    (lambda z: scores.in_parts(model("vae_decoder"), z), "x", {**BAD_CODES, **OF_OTHER_SIZE}),
-    (lambda z: scores.squared_frechet(CODES, z), "b", {**BAD_CODES, **OF_OTHER_SIZE, "a single one": CODES[:1]}),
-    (lambda z: scores.draw_fitted(z, 2, 5), "codes", {**BAD_CODES, "fewer than components": CODES[:1]}),
+    (lambda x: evaluation.classify(model("classifier"), x), "x", BAD_IMAGES),
+    (lambda z: evaluation.predict_in_batches(model("vae_decoder"), z), "x", {**BAD_CODES, **OF_OTHER_SIZE}),
+    (lambda z: evaluation.squared_frechet(CODES, z), "b", {**BAD_CODES, **OF_OTHER_SIZE, "a single one": CODES[:1]}),
+    (lambda z: evaluation.sample_from_mixture(z, 2, 5), "codes", {**BAD_CODES, "fewer than components": CODES[:1]}),
     (bound, "x", BAD_IMAGES),
     (lambda groups: bound(GOOD, groups), "groups", {"3 of 4": [1, 3], "none": [0], "8 of 4": [8]}),
     (lambda model: vh.save("never", vae=model), "vae", {"a whole VAE": vh.VAE(None, None)}),
@@ -124,10 +140,16 @@ TABLE = [  # a function of one argument, what its sentence calls it, and bad one
     (page, "z", {**{k: BAD_CODES[k] for k in ("one code", *NOT_FINITE)}, **OF_OTHER_SIZE}),
     (lambda x: explorer.animate(x, "A walk."), "frames", {**BAD_IMAGES, "one frame": GOOD[:1]}),
 ]  # fmt: skip
-CASES = [(*row[:2], bad, f"{row[1]}-{i}-{name}") for i, row in enumerate(TABLE) for name, bad in row[2].items()]
+CASES = [
+    (*row[:2], bad, f"{row[1]}-{i}-{name}")
+    for i, row in enumerate(TABLE)
+    for name, bad in row[2].items()
+]
 
 
-@pytest.mark.parametrize("function, name, bad", [pytest.param(*case[:3], id=case[3]) for case in CASES])
+@pytest.mark.parametrize(
+    "function, name, bad", [pytest.param(*case[:3], id=case[3]) for case in CASES]
+)
 def test_bad_argument_is_refused_in_one_sentence_that_names_it(function, name, bad):
     with pytest.raises(ValueError, match=rf"\b{name}\b") as raised:
         function(bad)
@@ -139,17 +161,22 @@ def test_state_of_another_model_is_refused(tmp_path):
     (tmp_path / "empty.npz").touch()
     other = vh.build_autoencoder()
     other.compile(optimizer="adam", loss="mse")
-    states.write(tmp_path / "other.npz", other)
+    checkpoints.write(tmp_path / "other.npz", other)
     for name in ("empty", "other", "missing"):
-        with pytest.raises(ValueError, match=f"{name}.npz is damaged .*: delete it, and the training begins anew"):
-            states.read(tmp_path / f"{name}.npz", scores.build_vae()[0])
+        with pytest.raises(
+            ValueError,
+            match=f"{name}.npz is damaged .*: delete it, and the training begins anew",
+        ):
+            checkpoints.read(tmp_path / f"{name}.npz", evaluation.build_vae()[0])
 
 
 @pytest.mark.parametrize("which", ["encoder", "decoder"])
 def test_explorer_refuses_models_that_have_diverged(which, tmp_path):
     models = {"encoder": vh.build_encoder(), "decoder": vh.build_decoder()}
     layer = models[which].layers[-1]
-    layer.set_weights([np.full_like(weights, np.nan) for weights in layer.get_weights()])
+    layer.set_weights(
+        [np.full_like(weights, np.nan) for weights in layer.get_weights()]
+    )
     with pytest.raises(ValueError, match=f"{which}.* not finite"):
         explorer.write(tmp_path / "page.html", *models.values(), GOOD, np.arange(6))
     assert not list(tmp_path.iterdir())
@@ -157,23 +184,40 @@ def test_explorer_refuses_models_that_have_diverged(which, tmp_path):
 
 def test_explorer_refuses_an_encoder_of_something_else(tmp_path):
     with pytest.raises(ValueError, match="encoder must take images"):
-        explorer.write(tmp_path / "page.html", model("vae_decoder"), model("vae_decoder"), GOOD, np.arange(6))
+        explorer.write(
+            tmp_path / "page.html",
+            model("vae_decoder"),
+            model("vae_decoder"),
+            GOOD,
+            np.arange(6),
+        )
 
 
 def test_right_arguments_pass_unchanged(images):
     """To the last bit what the formulas give without any check."""
     assert vh.check_images(images) is images
     x = np.clip(images, 1e-7, 1 - 1e-7).astype("float64")
-    assert vh.pixel_entropy(images) == float(-(x * np.log(x) + (1 - x) * np.log(1 - x)).sum(axis=1).mean())
+    assert vh.pixel_entropy(images) == float(
+        -(x * np.log(x) + (1 - x) * np.log(1 - x)).sum(axis=1).mean()
+    )
     x_hat = keras.ops.convert_to_tensor(images[::-1].copy())
-    assert vh.mse(images, x_hat) == float(np.mean(np.square(np.asarray(images, "float64") - x_hat)))
+    assert vh.mse(images, x_hat) == float(
+        np.mean(np.square(np.asarray(images, "float64") - x_hat))
+    )
     mean = images.mean(axis=0)
-    centred = images - mean  # once: of an array and its own transpose, some processors' BLAS rounds otherwise
+    centred = (
+        images - mean
+    )  # once: of an array and its own transpose, some processors' BLAS rounds otherwise
     directions = np.linalg.svd(centred.T @ centred)[2][:7]
-    assert np.array_equal(vh.pca_reconstruct(images, images, 7), mean + centred @ directions.T @ directions)
+    assert np.array_equal(
+        vh.pca_reconstruct(images, images, 7),
+        mean + centred @ directions.T @ directions,
+    )
     z_mean, z_log_var = CODES[:30], CODES[30:]
     kl = 0.5 * (keras.ops.square(z_mean) + keras.ops.exp(z_log_var) - 1.0 - z_log_var)
     assert np.array_equal(vh.kl_to_prior(z_mean, z_log_var), kl)
     nll = keras.ops.sum(keras.ops.binary_crossentropy(images, x_hat), axis=-1)
     assert np.array_equal(vh.bernoulli_nll(images, x_hat), nll)
-    assert vh.check_images(images * np.float32(1 + 2e-7)) is not None, "interpolated pixels may be a rounding above 1"
+    assert vh.check_images(images * np.float32(1 + 2e-7)) is not None, (
+        "interpolated pixels may be a rounding above 1"
+    )

@@ -7,31 +7,43 @@ import re
 import nbformat
 import pytest
 
-import vae_helpers as vh
+import course
 
-CHAPTER = vh.ROOT / "notebooks" / "05_how_good_is_it.ipynb"
+CHAPTER = course.ROOT / "notebooks" / "05_how_good_is_it.ipynb"
 NUMBER = re.compile(r"(?<![\w.:/])\d+\.\d+(?![\w.]*[\d/])")
 NUMBER_OR_COUNT = re.compile(r"\d+(?:\.\d+)?")
 SOURCE = re.compile(r"\]\(http|\b(?:19|20)\d\d\)")
 
 
 def text_of(cell):
-    return "\n".join(output.get("text", output.get("data", {}).get("text/plain", "")) for output in cell.outputs)
+    return "\n".join(
+        output.get("text", output.get("data", {}).get("text/plain", ""))
+        for output in cell.outputs
+    )
 
 
 def printed(notebook):
     """All numbers in the outputs."""
-    said = "\n".join(text_of(cell) for cell in notebook.cells if cell.cell_type == "code")
-    return [float(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?", said)]
+    said = "\n".join(
+        text_of(cell) for cell in notebook.cells if cell.cell_type == "code"
+    )
+    return [
+        float(found.replace(",", ""))
+        for found in re.findall(r"\d[\d,]*(?:\.\d+)?", said)
+    ]
 
 
 def claims(notebook):
     """The decimal numbers of the prose, but for sentences that name a source."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            for sentence in re.split(r"(?<=[.?!])\s|\n", re.sub(r"\$[^$]*\$", "", cell.source)):
+            for sentence in re.split(
+                r"(?<=[.?!])\s|\n", re.sub(r"\$[^$]*\$", "", cell.source)
+            ):
                 if not SOURCE.search(sentence):
-                    yield from ((number, sentence) for number in NUMBER.findall(sentence))
+                    yield from (
+                        (number, sentence) for number in NUMBER.findall(sentence)
+                    )
 
 
 def untraced(notebook):
@@ -59,13 +71,23 @@ def test_every_number_in_prose_was_printed(chapter):
              "Frechet, N(0, I)", "recognised", "rank correlation", "largest step"]
 )  # fmt: skip
 def test_a_changed_number_is_noticed(chapter, mark):
-    cells = [cell for cell in chapter.cells if cell.cell_type == "code" and mark in text_of(cell)]
+    cells = [
+        cell
+        for cell in chapter.cells
+        if cell.cell_type == "code" and mark in text_of(cell)
+    ]
     assert cells, mark
     for cell in cells:
         for output in cell.outputs:
             if "text" in output:
-                output.text = re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]) * 1.37 + 7:.4f}", output.text)
-    assert list(untraced(chapter)), f"nothing in the prose depends on the output with '{mark}'"
+                output.text = re.sub(
+                    r"\d+\.\d+",
+                    lambda found: f"{float(found[0]) * 1.37 + 7:.4f}",
+                    output.text,
+                )
+    assert list(untraced(chapter)), (
+        f"nothing in the prose depends on the output with '{mark}'"
+    )
 
 
 # The main claims: words of the prose, with each of their numbers taken from the output where it stands: words of that
@@ -106,10 +128,21 @@ MAIN_CLAIMS = {
 
 def place(chapter, mark, begins, k):
     """The output that has `mark`, and where in its text is number `k` of the line that begins so."""
-    for output in (output for cell in chapter.cells if cell.cell_type == "code" for output in cell.outputs):
-        line = re.search(rf"^{re.escape(begins)}.*", output.get("text", ""), re.MULTILINE)
+    for output in (
+        output
+        for cell in chapter.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    ):
+        line = re.search(
+            rf"^{re.escape(begins)}.*", output.get("text", ""), re.MULTILINE
+        )
         if line and mark in output.text:
-            number = list(NUMBER_OR_COUNT.finditer(output.text, line.start() + len(begins), line.end()))[k]
+            number = list(
+                NUMBER_OR_COUNT.finditer(
+                    output.text, line.start() + len(begins), line.end()
+                )
+            )[k]
             return output, *number.span()
 
 
@@ -119,12 +152,16 @@ def is_borne_out(chapter, words):
     places = (place(chapter, *one) for one in MAIN_CLAIMS[words])
     found = [float(output.text[start:end]) for output, start, end in places]
     reach = [0.5 * 10 ** -len(number.split(".")[1]) + 1e-9 for number in said]
-    return len(said) == len(found) and all(abs(float(a) - b) <= r for a, b, r in zip(said, found, reach))
+    return len(said) == len(found) and all(
+        abs(float(a) - b) <= r for a, b, r in zip(said, found, reach)
+    )
 
 
 @pytest.mark.parametrize("words", MAIN_CLAIMS)
 def test_a_main_claim_stands_or_falls_with_each_number_behind_it(chapter, words):
-    assert any(words in cell.source for cell in chapter.cells if cell.cell_type == "markdown")
+    assert any(
+        words in cell.source for cell in chapter.cells if cell.cell_type == "markdown"
+    )
     assert is_borne_out(chapter, words)
     for one in MAIN_CLAIMS[words]:
         changed = copy.deepcopy(chapter)
@@ -135,8 +172,10 @@ def test_a_main_claim_stands_or_falls_with_each_number_behind_it(chapter, words)
 
 def test_quoted_numbers_are_those_of_the_experiments(chapter):
     """The tables over seeds, computed here from experiments.json once more."""
-    runs = json.loads(vh.EXPERIMENTS.read_text(encoding="utf-8"))["runs"]
-    said = "\n".join(text_of(cell) for cell in chapter.cells if cell.cell_type == "code")
+    runs = json.loads(course.EXPERIMENTS.read_text(encoding="utf-8"))["runs"]
+    said = "\n".join(
+        text_of(cell) for cell in chapter.cells if cell.cell_type == "code"
+    )
     for result, digits, lines in [
         ("squared Frechet, mixture of 50", 1, {"plain autoencoder": "no noise, no KL", "both: the VAE": "vae",
                                                "with warm-up": "warm-up", "a better VAE": "warm-up, cosine, GELU"}),
@@ -144,6 +183,12 @@ def test_quoted_numbers_are_those_of_the_experiments(chapter):
                                         "+ GELU": "warm-up, cosine, GELU"}),
     ]:  # fmt: skip
         for label, run in lines.items():
-            values = [found["results"][result] for found in runs if found["name"] == run]
-            line = next(line for line in said.splitlines() if line.startswith(label) and "±" in line)
+            values = [
+                found["results"][result] for found in runs if found["name"] == run
+            ]
+            line = next(
+                line
+                for line in said.splitlines()
+                if line.startswith(label) and "±" in line
+            )
             assert f" {sum(values) / len(values):.{digits}f} ± " in line, label

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-import vae_helpers as vh
+import course
 
 # In a process of its own, because the number of devices is settled before Keras starts. The noise is fixed, so that
 # a step can be compared: plain gradient descent, because Adam hides a wrong factor.
@@ -71,9 +71,16 @@ falls()
 
 
 def in_its_own_process(code, **environment):
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(vh.ROOT), **environment}
+    environment = {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": str(course.ROOT),
+        **environment,
+    }
     code = code.replace("{BOTH}", BOTH)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
 
 
 @pytest.mark.slow
@@ -87,6 +94,9 @@ def test_mirrored_strategy_on_two_devices():
 def test_data_parallel_of_jax_on_two_devices():
     pytest.importorskip("jax")
     run = in_its_own_process(
-        DATA_PARALLEL, KERAS_BACKEND="jax", XLA_FLAGS="--xla_force_host_platform_device_count=2", JAX_ENABLE_X64="0"
+        DATA_PARALLEL,
+        KERAS_BACKEND="jax",
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+        JAX_ENABLE_X64="0",
     )
     assert run.returncode == 0, run.stderr

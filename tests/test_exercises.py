@@ -15,13 +15,15 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
+import course
 import vae_helpers as vh
-from notebooks import checks
+from course import exercises
 
 EXERCISES, SOLUTIONS = (
-    nbformat.read(vh.ROOT / "notebooks" / f"{name}.ipynb", as_version=4) for name in ("exercises", "solutions")
+    nbformat.read(course.ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    for name in ("exercises", "solutions")
 )
-MARKING = (vh.ROOT / "notebooks" / "MARKING.md").read_text(encoding="utf-8")
+MARKING = (course.ROOT / "notebooks" / "MARKING.md").read_text(encoding="utf-8")
 
 
 def has_tag(cell, tag):
@@ -31,7 +33,9 @@ def has_tag(cell, tag):
 def solution(name, notebook=SOLUTIONS):
     """What the solutions call `name`, made by running the cell that defines it."""
     cell = next(
-        c for c in notebook.cells if has_tag(c, "answer") and re.search(rf"^(def|class) {name}\b", c.source, re.M)
+        c
+        for c in notebook.cells
+        if has_tag(c, "answer") and re.search(rf"^(def|class) {name}\b", c.source, re.M)
     )
     scope = {"vh": vh, "keras": keras, "np": np, "layers": layers, "ops": ops}
     exec(cell.source, scope)
@@ -55,7 +59,9 @@ FLAT = 784 * np.log(2)
 
 
 def dead_in_a_loop(codes):
-    return sum(all(float(v) == 0 for v in codes[:, unit]) for unit in range(codes.shape[1]))
+    return sum(
+        all(float(v) == 0 for v in codes[:, unit]) for unit in range(codes.shape[1])
+    )
 
 
 def arc_by_hand(a, b, t):
@@ -66,26 +72,39 @@ def arc_by_hand(a, b, t):
             rows.append([(1 - part) * p + part * q for p, q in zip(a, b)])
             continue
         angle = np.arccos(cosine)
-        rows.append(np.sin((1 - part) * angle) / np.sin(angle) * a + np.sin(part * angle) / np.sin(angle) * b)
+        rows.append(
+            np.sin((1 - part) * angle) / np.sin(angle) * a
+            + np.sin(part * angle) / np.sin(angle) * b
+        )
     return rows
 
 
 def arc_in_tensorflow(a, b, t):
     a, b, t = (tf.cast(v, "float64") for v in (a, b, t))
-    angle = tf.acos(tf.clip_by_value(tf.tensordot(a, b, 1) / (tf.norm(a) * tf.norm(b)), -1, 1))
+    angle = tf.acos(
+        tf.clip_by_value(tf.tensordot(a, b, 1) / (tf.norm(a) * tf.norm(b)), -1, 1)
+    )
     if angle < 1e-2:
         return a + t[:, None] * (b - a)
-    return (tf.sin((1 - t) * angle)[:, None] * a + tf.sin(t * angle)[:, None] * b) / tf.sin(angle)
+    return (
+        tf.sin((1 - t) * angle)[:, None] * a + tf.sin(t * angle)[:, None] * b
+    ) / tf.sin(angle)
 
 
 def unless_cosine_is_one(a, b, t):
-    return a + t[:, None] * (b - a) if a @ b / np.linalg.norm(a) / np.linalg.norm(b) == 1 else chapters_arc(a, b, t)
+    return (
+        a + t[:, None] * (b - a)
+        if a @ b / np.linalg.norm(a) / np.linalg.norm(b) == 1
+        else chapters_arc(a, b, t)
+    )
 
 
 def chapters_arc(a, b, t):
     with np.errstate(all="ignore"):
         angle = np.arccos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-        return (np.sin((1 - t)[:, None] * angle) * a + np.sin(t[:, None] * angle) * b) / np.sin(angle)
+        return (
+            np.sin((1 - t)[:, None] * angle) * a + np.sin(t[:, None] * angle) * b
+        ) / np.sin(angle)
 
 
 def stretched_line(a, b, t):
@@ -95,11 +114,16 @@ def stretched_line(a, b, t):
 
 
 def turned_in_a_loop(decoder, dimension, values):
-    return [np.asarray(decoder(np.eye(10, dtype="float32")[None, dimension] * v))[0] for v in values]
+    return [
+        np.asarray(decoder(np.eye(10, dtype="float32")[None, dimension] * v))[0]
+        for v in values
+    ]
 
 
 def turned_with_ops(decoder, dimension, values):
-    return decoder.predict(ops.convert_to_tensor(values)[:, None] * ops.one_hot(dimension, 10), verbose=0)
+    return decoder.predict(
+        ops.convert_to_tensor(values)[:, None] * ops.one_hot(dimension, 10), verbose=0
+    )
 
 
 def all_turned(decoder, dimension, values):
@@ -107,7 +131,11 @@ def all_turned(decoder, dimension, values):
 
 
 def own_decoder(decoder, dimension, values):
-    return np.asarray(checks.reference()[1](values[:, None] * np.eye(10, dtype="float32")[dimension]))
+    return np.asarray(
+        exercises.reference()[1](
+            values[:, None] * np.eye(10, dtype="float32")[dimension]
+        )
+    )
 
 
 def row_turned(decoder, dimension, values):
@@ -118,11 +146,15 @@ def row_turned(decoder, dimension, values):
 
 def drawn_with_cholesky(codes, n):
     root = np.linalg.cholesky(np.cov(codes.T))
-    return (codes.mean(0) + np.random.default_rng(5).normal(size=(n, len(root))) @ root.T).astype("float32")
+    return (
+        codes.mean(0) + np.random.default_rng(5).normal(size=(n, len(root))) @ root.T
+    ).astype("float32")
 
 
 def drawn_without_root(codes, n):
-    return codes.mean(0) + np.random.default_rng(5).normal(size=(n, 4)) @ np.cov(codes.T)
+    return codes.mean(0) + np.random.default_rng(5).normal(size=(n, 4)) @ np.cov(
+        codes.T
+    )
 
 
 def drawn_with_svd(codes, n):
@@ -142,7 +174,10 @@ def loss_in_keras(x, x_hat, z_mean, z_log_var):
 
 
 def loss_by_image(x, x_hat, z_mean, z_log_var):
-    return [float(nll(a, b).sum() + price(m, np.exp(s / 2)).sum()) for a, b, m, s in zip(x, x_hat, z_mean, z_log_var)]
+    return [
+        float(nll(a, b).sum() + price(m, np.exp(s / 2)).sum())
+        for a, b, m, s in zip(x, x_hat, z_mean, z_log_var)
+    ]
 
 
 def loss_in_a_loop(x, x_hat, z_mean, z_log_var):
@@ -160,11 +195,17 @@ def loss_with(bce, kl, whole=1.0):
 
 
 def ten_times_the_mean(x, x_hat, z_mean, z_log_var):
-    return np.mean(nll(x, x_hat).sum(axis=1) + 10 * price(z_mean, np.exp(z_log_var / 2)).mean(axis=1))
+    return np.mean(
+        nll(x, x_hat).sum(axis=1)
+        + 10 * price(z_mean, np.exp(z_log_var / 2)).mean(axis=1)
+    )
 
 
 def weight_1024(x, x_hat, z_mean, z_log_var):
-    return np.mean(1024 * nll(x, x_hat).mean(axis=1) + price(z_mean, np.exp(z_log_var / 2)).sum(axis=1))
+    return np.mean(
+        1024 * nll(x, x_hat).mean(axis=1)
+        + price(z_mean, np.exp(z_log_var / 2)).sum(axis=1)
+    )
 
 
 def summed_over_the_batch(x, x_hat, z_mean, z_log_var):
@@ -177,11 +218,15 @@ class Fresh(layers.Layer):
 
 
 def fresh_function(inputs):
-    return inputs[0] + ops.sqrt(ops.exp(inputs[1])) * keras.random.normal(ops.shape(inputs[0]))
+    return inputs[0] + ops.sqrt(ops.exp(inputs[1])) * keras.random.normal(
+        ops.shape(inputs[0])
+    )
 
 
 def numbered_noise(inputs):
-    return inputs[0] + ops.exp(0.5 * inputs[1]) * keras.random.normal(ops.shape(inputs[0]), seed=1)
+    return inputs[0] + ops.exp(0.5 * inputs[1]) * keras.random.normal(
+        ops.shape(inputs[0]), seed=1
+    )
 
 
 def one_for_all(inputs):
@@ -189,11 +234,15 @@ def one_for_all(inputs):
 
 
 def one_for_a_code(inputs):
-    return inputs[0] + ops.exp(0.5 * inputs[1]) * keras.random.normal((ops.shape(inputs[0])[0], 1))
+    return inputs[0] + ops.exp(0.5 * inputs[1]) * keras.random.normal(
+        (ops.shape(inputs[0])[0], 1)
+    )
 
 
 def numpy_noise(inputs):
-    return inputs[0] + ops.exp(0.5 * inputs[1]) * np.random.default_rng().normal(size=inputs[0].shape).astype("float32")
+    return inputs[0] + ops.exp(0.5 * inputs[1]) * np.random.default_rng().normal(
+        size=inputs[0].shape
+    ).astype("float32")
 
 
 def variance_noise(inputs):
@@ -204,7 +253,9 @@ class DrawsByHand(vh.VAE):
     def call(self, inputs, training=None):
         mean, log_var = self.encoder(inputs)
         self._kl = ops.sum(vh.kl_to_prior(mean, log_var), axis=1)
-        return self.decoder(mean + ops.exp(log_var / 2) * keras.random.normal(ops.shape(mean)))
+        return self.decoder(
+            mean + ops.exp(log_var / 2) * keras.random.normal(ops.shape(mean))
+        )
 
 
 class NeverDraws(vh.VAE):
@@ -227,23 +278,33 @@ def new_in_keras(encoder, decoder, images, n):
 
 def new_one_by_one(encoder, decoder, images, n):
     rng = np.random.default_rng()
-    return decoder.predict(np.array([[rng.normal() for _ in range(10)] for _ in range(n)]), verbose=0)
+    return decoder.predict(
+        np.array([[rng.normal() for _ in range(10)] for _ in range(n)]), verbose=0
+    )
 
 
 def uniform_codes(encoder, decoder, images, n):
-    return decoder(np.random.default_rng(0).uniform(-(3**0.5), 3**0.5, (n, 10)).astype("float32"))
+    return decoder(
+        np.random.default_rng(0).uniform(-(3**0.5), 3**0.5, (n, 10)).astype("float32")
+    )
 
 
 def by_own_decoder(encoder, decoder, images, n):
-    return checks.reference()[1](keras.random.normal((n, 10), seed=4))
+    return exercises.reference()[1](keras.random.normal((n, 10), seed=4))
 
 
 def same_code(encoder, decoder, images, n):
-    return decoder(np.repeat(np.random.default_rng(0).normal(size=(1, 10)), n, axis=0).astype("float32"))
+    return decoder(
+        np.repeat(np.random.default_rng(0).normal(size=(1, 10)), n, axis=0).astype(
+            "float32"
+        )
+    )
 
 
 def short_codes(encoder, decoder, images, n):
-    return decoder((0.5 * np.random.default_rng(0).normal(size=(n, 10))).astype("float32"))
+    return decoder(
+        (0.5 * np.random.default_rng(0).normal(size=(n, 10))).astype("float32")
+    )
 
 
 def pairs_in_a_loop(labels, n):
@@ -258,7 +319,12 @@ def pairs_in_a_loop(labels, n):
 def pairs_by_class(labels, n):
     classes = [np.flatnonzero(labels == c) for c in range(10)]
     steps = [(c, (c + 1 + k % 9) % 10, k) for k in range(n) for c in [k % 10]]
-    return tf.constant([[classes[a][k % len(classes[a])], classes[b][(7 * k) % len(classes[b])]] for a, b, k in steps])
+    return tf.constant(
+        [
+            [classes[a][k % len(classes[a])], classes[b][(7 * k) % len(classes[b])]]
+            for a, b, k in steps
+        ]
+    )
 
 
 def shuffled_pairs(labels, n):
@@ -272,7 +338,10 @@ def first_and_last(labels, n):
 
 def density_in_keras(z, z_mean, z_log_var):
     z, z_mean, z_log_var = (ops.cast(v, "float64") for v in (z, z_mean, z_log_var))
-    return -0.5 * ops.sum(ops.square(z - z_mean) * ops.exp(-z_log_var) + z_log_var + np.log(2 * np.pi), axis=-1)
+    return -0.5 * ops.sum(
+        ops.square(z - z_mean) * ops.exp(-z_log_var) + z_log_var + np.log(2 * np.pi),
+        axis=-1,
+    )
 
 
 def density_with_scipy(z, z_mean, z_log_var):
@@ -282,7 +351,9 @@ def density_with_scipy(z, z_mean, z_log_var):
 
 
 def density_half_mended(z, z_mean, z_log_var):
-    return -0.5 * ((z - z_mean) ** 2 / np.exp(z_log_var) + 0.5 * z_log_var + np.log(2 * np.pi)).sum(axis=1)
+    return -0.5 * (
+        (z - z_mean) ** 2 / np.exp(z_log_var) + 0.5 * z_log_var + np.log(2 * np.pi)
+    ).sum(axis=1)
 
 
 def density_without_constant(z, z_mean, z_log_var):
@@ -290,14 +361,19 @@ def density_without_constant(z, z_mean, z_log_var):
 
 
 def density_averaged(z, z_mean, z_log_var):
-    return -0.5 * ((z - z_mean) ** 2 / np.exp(z_log_var) + z_log_var + np.log(2 * np.pi)).mean(axis=1)
+    return -0.5 * (
+        (z - z_mean) ** 2 / np.exp(z_log_var) + z_log_var + np.log(2 * np.pi)
+    ).mean(axis=1)
 
 
 def digits(scale=1 / 16, dtype="float32", shape=(784,), cuts=(1400, 1600), start=1600):
     """Other images as the solutions make them, with something changed."""
     from sklearn.datasets import load_digits
 
-    large = np.pad(np.kron(load_digits().images, np.ones((3, 3))), ((0, 0), (2, 2), (2, 2))) * scale
+    large = (
+        np.pad(np.kron(load_digits().images, np.ones((3, 3))), ((0, 0), (2, 2), (2, 2)))
+        * scale
+    )
     images = large.reshape(-1, *shape).astype(dtype)
     return images[: cuts[0]], images[cuts[0] : cuts[1]], images[start:]
 
@@ -307,19 +383,25 @@ def noisy_bars():
     images = np.zeros((900, 28, 28), "float32")
     for image in images:
         image[:, rng.integers(28)] = image[rng.integers(28)] = rng.uniform(0.3, 1)
-    return tuple(tf.constant(part.reshape(-1, 784)) for part in np.split(images, [700, 800]))
+    return tuple(
+        tf.constant(part.reshape(-1, 784)) for part in np.split(images, [700, 800])
+    )
 
 
 def garments():
-    return tuple(np.split(checks.sample()[0], [1500, 1700]))
+    return tuple(np.split(exercises.sample()[0], [1500, 1700]))
 
 
 def conv_encoder(filters=8, heads=None, width=32, twin=False, kind=layers.Conv2D):
     image = keras.Input((784,))
-    x = kind(filters, 5, strides=3, padding="same", activation="gelu")(layers.Reshape((28, 28, 1))(image))
+    x = kind(filters, 5, strides=3, padding="same", activation="gelu")(
+        layers.Reshape((28, 28, 1))(image)
+    )
     x = layers.Dense(width, activation="relu")(layers.Flatten()(x))
     mean = layers.Dense(10, activation=heads)(x)
-    return keras.Model(image, [mean, mean if twin else layers.Dense(10, activation=heads)(x)])
+    return keras.Model(
+        image, [mean, mean if twin else layers.Dense(10, activation=heads)(x)]
+    )
 
 
 def conv_sequential():
@@ -338,13 +420,29 @@ class Conditional(vh.VAE):
 
 
 def conditional(
-    latent_dim=10, to_encoder=True, use_label=True, use_code=True, last="sigmoid", shift=0, activation="relu"
+    latent_dim=10,
+    to_encoder=True,
+    use_label=True,
+    use_code=True,
+    last="sigmoid",
+    shift=0,
+    activation="relu",
 ):
-    image, label, z = keras.Input((784,)), keras.Input((10,)), keras.Input((latent_dim,))
-    x = layers.Dense(128, activation=activation)(layers.Concatenate()([image, label]) if to_encoder else image)
-    encoder = keras.Model([image, label], [layers.Dense(latent_dim)(x), layers.Dense(latent_dim)(x)])
+    image, label, z = (
+        keras.Input((784,)),
+        keras.Input((10,)),
+        keras.Input((latent_dim,)),
+    )
+    x = layers.Dense(128, activation=activation)(
+        layers.Concatenate()([image, label]) if to_encoder else image
+    )
+    encoder = keras.Model(
+        [image, label], [layers.Dense(latent_dim)(x), layers.Dense(latent_dim)(x)]
+    )
     inputs = [z] * use_code + [label] * use_label
-    x = layers.Dense(128, activation=activation)(layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0])
+    x = layers.Dense(128, activation=activation)(
+        layers.Concatenate()(inputs) if len(inputs) > 1 else inputs[0]
+    )
     decoder = keras.Model([z, label], layers.Dense(784, activation=last)(x))
     return Conditional(encoder, decoder)
 
@@ -372,7 +470,9 @@ class Schedule(keras.callbacks.Callback):
         self.epochs = epochs
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.kl_weight.assign(np.sin(np.pi / 2 * min(epoch / self.epochs, 1)) ** 2)
+        self.model.kl_weight.assign(
+            np.sin(np.pi / 2 * min(epoch / self.epochs, 1)) ** 2
+        )
 
 
 def scheduled(weight, replace=False):
@@ -396,15 +496,32 @@ def half_cosine(epoch, epochs):
 
 MEAN = "what do the prices of dimensions do"
 RIGHT = {
-    "grey_card": [(500, FLAT), (0, np.float32(543)), ([1.0], tf.constant([543.43])), (1, 543.4)],
+    "grey_card": [
+        (500, FLAT),
+        (0, np.float32(543)),
+        ([1.0], tf.constant([543.43])),
+        (1, 543.4),
+    ],
     "parameters": [(1, 159_794), (1, 159_794.0), (np.array([3]), tf.constant(159_794))],
-    "cloud_price": [(1, CLOUD.sum()), (2, 2.32), (3, ops.sum(ops.convert_to_tensor(CLOUD)))],
-    "which_beta": [([2.048, 784, 0.05],), (np.array([[2.05], [784.0], [0.05]]),), (tf.constant([2.048, 784, 0.05]),)],
+    "cloud_price": [
+        (1, CLOUD.sum()),
+        (2, 2.32),
+        (3, ops.sum(ops.convert_to_tensor(CLOUD))),
+    ],
+    "which_beta": [
+        ([2.048, 784, 0.05],),
+        (np.array([[2.05], [784.0], [0.05]]),),
+        (tf.constant([2.048, 784, 0.05]),),
+    ],
     "inside_ball": [(0.5, 0.000172), (0, 0.00012), (0.1, tf.constant([0.0002]))],
     "dead_units": [
         (solution("dead_units"),),
         (dead_in_a_loop,),
-        (lambda codes: tf.reduce_sum(tf.cast(tf.reduce_all(codes == 0, axis=0), "int32")),),
+        (
+            lambda codes: tf.reduce_sum(
+                tf.cast(tf.reduce_all(codes == 0, axis=0), "int32")
+            ),
+        ),
         (lambda codes: [np.sum(np.std(codes, axis=0) == 0)],),
     ],
     "draw": [
@@ -428,14 +545,26 @@ RIGHT = {
     "new_garments": [(solution("new_garments"),), (new_in_keras,), (new_one_by_one,)],
     "pairs": [(solution("pairs"),), (pairs_in_a_loop,), (pairs_by_class,)],
     "log_density": [(solution("log_q"),), (density_in_keras,), (density_with_scipy,)],
-    "other_data": [(solution("other_images"),), (noisy_bars,), (lambda: list(digits(cuts=(1000, 1200), start=1200)),)],
-    "convolutional": [(solution("build_conv_encoder"),), (conv_encoder,), (conv_sequential,)],
+    "other_data": [
+        (solution("other_images"),),
+        (noisy_bars,),
+        (lambda: list(digits(cuts=(1000, 1200), start=1200)),),
+    ],
+    "convolutional": [
+        (solution("build_conv_encoder"),),
+        (conv_encoder,),
+        (conv_sequential,),
+    ],
     "conditional": [
         (solution("build_conditional"),),
         (functools.partial(conditional, 4),),
         (functools.partial(conditional, activation="gelu"),),
     ],
-    "schedule": [(solution("cosine_warm_up"),), (lambda vae, epochs: Schedule(epochs),), (scheduled(half_cosine),)],
+    "schedule": [
+        (solution("cosine_warm_up"),),
+        (lambda vae, epochs: Schedule(epochs),),
+        (scheduled(half_cosine),),
+    ],
 }
 WRONG = {
     "grey_card": [
@@ -504,14 +633,26 @@ WRONG = {
         ((lambda m, s: price(m, np.exp(s / 2)).sum(axis=0),), "ten numbers"),
         ((lambda m, s: 2 * price(m, np.exp(s / 2)).sum(axis=1),), "twice"),
         ((lambda m, s: -price(m, np.exp(s / 2)).sum(axis=1),), "sign"),
-        ((lambda m, s: 0.5 * (m**2 + np.exp(0.5 * s) - 1 - 0.5 * s).sum(axis=1),), "the width of a cloud"),
-        ((lambda m, s: 0.5 * (np.abs(m) + np.exp(s) - 1 - s).sum(axis=1),), "the mean of a cloud"),
-        ((lambda m, s: 0.5 * (m**2 + np.exp(s) - s).sum(axis=1),), "should cost nothing"),
+        (
+            (lambda m, s: 0.5 * (m**2 + np.exp(0.5 * s) - 1 - 0.5 * s).sum(axis=1),),
+            "the width of a cloud",
+        ),
+        (
+            (lambda m, s: 0.5 * (np.abs(m) + np.exp(s) - 1 - s).sum(axis=1),),
+            "the mean of a cloud",
+        ),
+        (
+            (lambda m, s: 0.5 * (m**2 + np.exp(s) - s).sum(axis=1),),
+            "should cost nothing",
+        ),
     ],
     "traverse": [
         ((all_turned,), "all dimensions"),
         ((row_turned,), "your code stopped"),
-        ((lambda decoder, d, v: decoder(np.zeros((len(v), 9), "float32")),), "your code stopped"),
+        (
+            (lambda decoder, d, v: decoder(np.zeros((len(v), 9), "float32")),),
+            "your code stopped",
+        ),
         ((own_decoder,), "not made by the decoder"),
         ((lambda decoder, d, v: np.outer(v, np.eye(10)[d]),), "Are they decoded"),
         ((lambda decoder, d, v: turned_in_a_loop(decoder, d, v[::-1]),), "backwards"),
@@ -526,11 +667,31 @@ WRONG = {
         ((lambda a, b, t: arc_by_hand(b, a, t),), "backwards"),
     ],
     "draw_like": [
-        ((lambda c, n: np.random.default_rng(0).normal(c.mean(0), c.std(0), (n, 4)),), "grow together"),
-        ((lambda c, n: np.random.default_rng(0).normal(c.mean(0), c.var(0), (n, 4)),), "its root"),
+        (
+            (
+                lambda c, n: np.random.default_rng(0).normal(
+                    c.mean(0), c.std(0), (n, 4)
+                ),
+            ),
+            "grow together",
+        ),
+        (
+            (
+                lambda c, n: np.random.default_rng(0).normal(
+                    c.mean(0), c.var(0), (n, 4)
+                ),
+            ),
+            "its root",
+        ),
         ((drawn_without_root,), "its root"),
-        ((lambda c, n: 2 * drawn_with_cholesky(c, n) - c.mean(0),), "not spread as the codes are"),
-        ((lambda c, n: c[np.random.default_rng(0).integers(len(c), size=n)],), "not new ones"),
+        (
+            (lambda c, n: 2 * drawn_with_cholesky(c, n) - c.mean(0),),
+            "not spread as the codes are",
+        ),
+        (
+            (lambda c, n: c[np.random.default_rng(0).integers(len(c), size=n)],),
+            "not new ones",
+        ),
         ((lambda c, n: np.random.default_rng(0).normal(size=(n, 4)),), "centre"),
         ((lambda c, n: drawn_with_cholesky(c, 10),), "shape"),
     ],
@@ -580,7 +741,10 @@ WRONG = {
         ((density_half_mended,), "area is"),
         ((density_without_constant,), "constant is missing"),
         ((density_averaged,), "three are not"),
-        ((lambda *arguments: np.exp(density_with_scipy(*arguments)),), "not its logarithm"),
+        (
+            (lambda *arguments: np.exp(density_with_scipy(*arguments)),),
+            "not its logarithm",
+        ),
     ],
     "other_data": [
         ((functools.partial(digits, scale=1),), "from 0 to 16"),
@@ -600,7 +764,10 @@ WRONG = {
         ((functools.partial(conditional, use_code=False),), "every code"),
         ((functools.partial(conditional, to_encoder=False),), "the encoder gives"),
         ((functools.partial(rebuilt, UnsummedConditional),), "one number per image"),
-        ((functools.partial(rebuilt, MisshapenConditional),), "Incompatible shapes: [512,784] vs. [512,10]"),
+        (
+            (functools.partial(rebuilt, MisshapenConditional),),
+            "Incompatible shapes: [512,784] vs. [512,10]",
+        ),
         ((functools.partial(conditional, last=None),), "leave [0, 1]"),
         ((lambda: vh.VAE(vh.build_encoder(), vh.build_decoder()),), "two inputs"),
     ],
@@ -619,12 +786,16 @@ WRONG = {
 def verdict(name, answers, capsys):
     getattr(checks, name)(*answers)
     said = capsys.readouterr().out.strip()
-    assert said.splitlines()[-1] == checks.VERDICTS[name]
-    return checks.VERDICTS[name]
+    assert said.splitlines()[-1] == exercises.VERDICTS[name]
+    return exercises.VERDICTS[name]
 
 
 def each(table):
-    return [pytest.param(name, answer, id=f"{name}-{i}") for name in table for i, answer in enumerate(table[name])]
+    return [
+        pytest.param(name, answer, id=f"{name}-{i}")
+        for name in table
+        for i, answer in enumerate(table[name])
+    ]
 
 
 @pytest.mark.parametrize("name, answer", each(RIGHT))
@@ -636,26 +807,45 @@ def test_right_answers_pass_however_written(name, answer, capsys):
 def test_wrong_answers_are_told_what_is_wrong(name, wrong, capsys):
     answer, hint = wrong
     said = verdict(name, answer, capsys)
-    assert said.startswith("not yet") and hint in said and "\n" not in said and "\x1b" not in said
+    assert (
+        said.startswith("not yet")
+        and hint in said
+        and "\n" not in said
+        and "\x1b" not in said
+    )
 
 
 def test_every_check_is_tried_with_several_answers():
-    assert list(RIGHT) == list(WRONG) == list(checks.VERDICTS)
+    assert list(RIGHT) == list(WRONG) == list(exercises.VERDICTS)
     assert all(len(RIGHT[name]) >= 3 and len(WRONG[name]) >= 2 for name in RIGHT)
 
 
 def test_no_message_gives_the_answer_away():
     """What the checks say of wrong answers holds neither code nor the numbers asked for."""
-    tree = ast.parse((vh.ROOT / "notebooks" / "checks.py").read_text(encoding="utf-8"))
+    tree = ast.parse(
+        (course.ROOT / "notebooks" / "checks.py").read_text(encoding="utf-8")
+    )
     raised = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "NotYet"
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "NotYet"
     ]
-    parts = [part for node in raised for part in ast.walk(node) if isinstance(part, ast.Constant)]
+    parts = [
+        part
+        for node in raised
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant)
+    ]
     said = [part.value for part in parts if isinstance(part.value, str)]
     assert len(raised) > 80
     for message in said:
-        assert not re.search(r"np\.|ops\.|axis=|\*\*|exp\(|\.(sum|mean|max|min)\b|half of the log", message), message
-        assert not re.search(r"\b(543|159.?794|2\.3\d|0\.0001\d|2\.05|2\.048|0\.05)\b", message), message
+        assert not re.search(
+            r"np\.|ops\.|axis=|\*\*|exp\(|\.(sum|mean|max|min)\b|half of the log",
+            message,
+        ), message
+        assert not re.search(
+            r"\b(543|159.?794|2\.3\d|0\.0001\d|2\.05|2\.048|0\.05)\b", message
+        ), message
 
 
 @pytest.mark.parametrize("name", list(RIGHT))
@@ -667,20 +857,27 @@ def test_unanswered_is_no_mistake(name, capsys):
 
 
 def test_the_prediction_is_asked_for_and_never_judged(capsys):
-    assert verdict("grey_card", [None, FLAT], capsys) == "not answered yet: the prediction is missing."
+    assert (
+        verdict("grey_card", [None, FLAT], capsys)
+        == "not answered yet: the prediction is missing."
+    )
     assert (
         verdict("grey_card", ["about 300", FLAT], capsys)
         == "right: it is 543.4 nats; your prediction is not one number."
     )
 
 
-@pytest.mark.parametrize("name", [name for name in RIGHT if callable(RIGHT[name][0][0])])
+@pytest.mark.parametrize(
+    "name", [name for name in RIGHT if callable(RIGHT[name][0][0])]
+)
 def test_answers_that_fail_are_reported_in_a_sentence(name, capsys):
     def broken(*arguments):
         return not_defined_anywhere  # noqa: F821
 
     said = verdict(name, [broken], capsys)
-    assert said.startswith("not yet: ") and "NameError" in said and "Traceback" not in said
+    assert (
+        said.startswith("not yet: ") and "NameError" in said and "Traceback" not in said
+    )
     said = verdict(name, [lambda *arguments: None], capsys)
     assert said.startswith("not yet: ") and "return" in said
     assert verdict(name, [42], capsys).startswith("not yet: ")
@@ -695,12 +892,14 @@ def test_the_line_that_fails_is_named(capsys):
 
 
 def test_summary_counts(capsys):
-    checks.kl(RIGHT["kl"][0][0])
-    checks.draw(None)
+    exercises.kl(RIGHT["kl"][0][0])
+    exercises.draw(None)
     capsys.readouterr()
-    checks.summary()
+    exercises.summary()
     said = capsys.readouterr().out
-    assert re.search(r"^kl +right$", said, re.M) and re.search(r"^draw +not answered yet$", said, re.M)
+    assert re.search(r"^kl +right$", said, re.M) and re.search(
+        r"^draw +not answered yet$", said, re.M
+    )
 
 
 # ---------------------------------------------------------------- the two notebooks
@@ -708,12 +907,18 @@ def test_summary_counts(capsys):
 
 def common(notebook):
     """What exercises and solutions share: all but the first cell, the answers, and the explanations."""
-    return [cell.source for cell in notebook.cells[1:] if not (has_tag(cell, "answer") or has_tag(cell, "explanation"))]
+    return [
+        cell.source
+        for cell in notebook.cells[1:]
+        if not (has_tag(cell, "answer") or has_tag(cell, "explanation"))
+    ]
 
 
 def test_exercises_and_solutions_are_the_same_exercises():
     assert common(EXERCISES) == common(SOLUTIONS)
-    assert sum(has_tag(cell, "answer") for cell in SOLUTIONS.cells) == len(checks.VERDICTS)
+    assert sum(has_tag(cell, "answer") for cell in SOLUTIONS.cells) == len(
+        exercises.VERDICTS
+    )
 
 
 def test_exercises_hold_no_solutions():
@@ -729,53 +934,115 @@ def test_exercises_hold_no_solutions():
 
 
 def stored_verdicts(notebook):
-    cells = [cell for cell in notebook.cells if re.match(r"checks\.(?!summary)", cell.source)]
-    assert all(has_tag(cell, "nbval-check-output") for cell in cells), "a verdict that nbval does not compare"
-    return {re.match(r"checks\.(\w+)", c.source)[1]: "".join(o.text for o in c.outputs).strip() for c in cells}
+    cells = [
+        cell for cell in notebook.cells if re.match(r"checks\.(?!summary)", cell.source)
+    ]
+    assert all(has_tag(cell, "nbval-check-output") for cell in cells), (
+        "a verdict that nbval does not compare"
+    )
+    return {
+        re.match(r"checks\.(\w+)", c.source)[1]: "".join(
+            o.text for o in c.outputs
+        ).strip()
+        for c in cells
+    }
 
 
 def test_stored_verdicts():
     unanswered, solved = stored_verdicts(EXERCISES), stored_verdicts(SOLUTIONS)
-    assert list(unanswered) == list(solved) == list(checks.VERDICTS), "a check that no exercise uses, or out of order"
+    assert list(unanswered) == list(solved) == list(exercises.VERDICTS), (
+        "a check that no exercise uses, or out of order"
+    )
     assert all(said.startswith("right") for said in solved.values()), solved
     bugs = {name for name, said in unanswered.items() if said.startswith("not yet")}
-    assert bugs == {"loss", "any_size", "shake", "validation", "new_garments", "pairs", "log_density"}
-    assert all(said == "not answered yet" for name, said in unanswered.items() if name not in bugs)
+    assert bugs == {
+        "loss",
+        "any_size",
+        "shake",
+        "validation",
+        "new_garments",
+        "pairs",
+        "log_density",
+    }
+    assert all(
+        said == "not answered yet"
+        for name, said in unanswered.items()
+        if name not in bugs
+    )
 
 
 def listed():
     """The rows of the table of exercises: (number, name, kind, chapter, minutes)."""
-    table = next(cell.source for cell in EXERCISES.cells if cell.source.startswith("## All exercises"))
-    return re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \| (\d\d) \| (\d+) \|$", table, re.M)
+    table = next(
+        cell.source
+        for cell in EXERCISES.cells
+        if cell.source.startswith("## All exercises")
+    )
+    return re.findall(
+        r"^\| (\d+) \| (.+?) \| (.+?) \| (\d\d) \| (\d+) \|$", table, re.M
+    )
 
 
 def test_table_lists_the_exercises():
     headings = [re.match(r"### (\d+) · (.+)\n\n\*Chapter (\d\d), (\d+) minutes\.\*", cell.source)
                 for cell in EXERCISES.cells if cell.source.startswith("### ")]  # fmt: skip
     assert all(headings)
-    assert [h.groups() for h in headings] == [(n, name, chapter, minutes) for n, name, _, chapter, minutes in listed()]
+    assert [h.groups() for h in headings] == [
+        (n, name, chapter, minutes) for n, name, _, chapter, minutes in listed()
+    ]
     kinds = [row[2] for row in listed()]
-    assert kinds.count("warm-up") >= 3 and kinds.count("build") >= 4 and kinds.count("find the bug") >= 6
-    assert kinds.count("stretch") >= 4 and {row[3] for row in listed()} == {"01", "02", "03", "04", "05"}
+    assert (
+        kinds.count("warm-up") >= 3
+        and kinds.count("build") >= 4
+        and kinds.count("find the bug") >= 6
+    )
+    assert kinds.count("stretch") >= 4 and {row[3] for row in listed()} == {
+        "01",
+        "02",
+        "03",
+        "04",
+        "05",
+    }
 
 
 def test_marking_guide_has_every_exercise():
-    rows = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \| (\d\d) \| (\d+) \| (\d+) \| .{20,} \| .{20,} \|$", MARKING, re.M)
+    rows = re.findall(
+        r"^\| (\d+) \| (.+?) \| (.+?) \| (\d\d) \| (\d+) \| (\d+) \| .{20,} \| .{20,} \|$",
+        MARKING,
+        re.M,
+    )
     assert [row[:5] for row in rows] == listed()
-    assert re.search(rf"\b{sum(int(row[5]) for row in rows)} points", MARKING), "the sum of the points"
+    assert re.search(rf"\b{sum(int(row[5]) for row in rows)} points", MARKING), (
+        "the sum of the points"
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (shutil.which("make") and (vh.ROOT / ".git").exists()), reason="needs make and a git clone")
+@pytest.mark.skipif(
+    not (shutil.which("make") and (course.ROOT / ".git").exists()),
+    reason="needs make and a git clone",
+)
 def test_handout_has_exercises_and_no_solutions(tmp_path):
-    subprocess.run(["make", "-s", "handout"], cwd=vh.ROOT, check=True)
-    with zipfile.ZipFile(vh.ROOT / "build" / "handout.zip") as archive:
+    subprocess.run(["make", "-s", "handout"], cwd=course.ROOT, check=True)
+    with zipfile.ZipFile(course.ROOT / "build" / "handout.zip") as archive:
         names = archive.namelist()
         archive.extractall(tmp_path)
-    assert not [name for name in names if re.search(r"solution|MARKING|test_|/tests/", name)]
+    assert not [
+        name for name in names if re.search(r"solution|MARKING|test_|/tests/", name)
+    ]
     folder = next(tmp_path.iterdir()) / "notebooks"
     notebook = nbformat.read(folder / "exercises.ipynb", as_version=4)
     first = [cell.source for cell in notebook.cells if cell.cell_type == "code"][:2]
-    program = "\n".join([*first, "checks.grey_card(1, 784 * np.log(2))", "checks.validation(vh.VAE)"])
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-2:][0].startswith("right") and done.stdout.endswith("right\n"), done.stderr
+    program = "\n".join(
+        [
+            *first,
+            "exercises.grey_card(1, 784 * np.log(2))",
+            "exercises.validation(vh.VAE)",
+        ]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-2:][0].startswith(
+        "right"
+    ) and done.stdout.endswith("right\n"), done.stderr

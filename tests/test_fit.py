@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-
 import test_resume
+
 import vae_helpers as vh
 
 X = np.random.default_rng(0).uniform(size=(300, 784)).astype("float32") ** 3
@@ -25,7 +25,9 @@ class FixedNoise(keras.layers.Layer):
 
     def call(self, inputs):
         z_mean, z_log_var = inputs
-        return z_mean + keras.ops.exp(0.5 * z_log_var) * np.sin(np.arange(10)).astype(keras.config.floatx())
+        return z_mean + keras.ops.exp(0.5 * z_log_var) * np.sin(np.arange(10)).astype(
+            keras.config.floatx()
+        )
 
 
 def model_of(kind, **compile_options):
@@ -43,23 +45,37 @@ def model_of(kind, **compile_options):
 
 def histories(kind, x, epochs, **compile_options):
     """The histories of both ways, in the same order of images."""
-    options = dict(epochs=epochs, batch_size=128, validation_data=(X_VAL, X_VAL), shuffle=False, verbose=0)
+    options = dict(
+        epochs=epochs,
+        batch_size=128,
+        validation_data=(X_VAL, X_VAL),
+        shuffle=False,
+        verbose=0,
+    )
     ours = vh.fit(model_of(kind), x, x, **options).history
     keras_own = model_of(kind, **compile_options).fit(x, x, **options).history
     assert list(ours) == list(keras_own)
     return ours, keras_own
 
 
-@pytest.mark.parametrize("kind, jit", [("autoencoder", False), ("vae, noise fixed", False), ("vae", True)])
+@pytest.mark.parametrize(
+    "kind, jit", [("autoencoder", False), ("vae, noise fixed", False), ("vae", True)]
+)
 def test_fit_gives_the_history_of_keras_fit_in_float64(kind, jit, float64):
-    ours, keras_own = histories(kind, X, epochs=3, jit_compile=jit)  # 300 = 128 + 128 + 44
+    ours, keras_own = histories(
+        kind, X, epochs=3, jit_compile=jit
+    )  # 300 = 128 + 128 + 44
     for name in ours:
         np.testing.assert_allclose(ours[name], keras_own[name], rtol=1e-8, err_msg=name)
 
 
 @pytest.mark.parametrize(
     "kind, jit",
-    [("autoencoder", False), ("vae, noise fixed", False), pytest.param("vae", True, marks=pytest.mark.slow)],
+    [
+        ("autoencoder", False),
+        ("vae, noise fixed", False),
+        pytest.param("vae", True, marks=pytest.mark.slow),
+    ],
 )
 def test_fit_gives_the_history_of_keras_fit_in_float32_over_ten_steps(kind, jit):
     ours, keras_own = histories(kind, X[:292], epochs=3, jit_compile=jit)  # 9 steps
@@ -68,7 +84,9 @@ def test_fit_gives_the_history_of_keras_fit_in_float32_over_ten_steps(kind, jit)
         np.testing.assert_allclose(ours[name], keras_own[name], rtol=2e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("autoencoder", marks=pytest.mark.slow), "vae"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("autoencoder", marks=pytest.mark.slow), "vae"]
+)
 def test_the_same_seed_gives_the_same_weights_to_the_bit(kind):
     def weights():
         model = model_of(kind)
@@ -84,7 +102,9 @@ def test_epochs_shuffle_differently_and_every_image_is_used_once():
 
         def __init__(self):
             super().__init__()
-            self.layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+            self.layer = keras.layers.Dense(
+                1, use_bias=False, kernel_initializer="ones"
+            )
             self.place = self.add_weight(shape=(), initializer="zeros", trainable=False)
             self.total = keras.metrics.Sum(name="total")
             self.placed = keras.metrics.Sum(name="placed")
@@ -92,7 +112,9 @@ def test_epochs_shuffle_differently_and_every_image_is_used_once():
         def call(self, x):
             return self.layer(x)
 
-        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        def compute_loss(
+            self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+        ):
             self.place.assign_add(1.0)
             self.total.update_state(x)
             self.placed.update_state(self.place * keras.ops.sum(x))
@@ -110,8 +132,12 @@ def test_epochs_shuffle_differently_and_every_image_is_used_once():
 
 def test_a_model_with_targets_and_without_validation():
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(3, activation="softmax")])
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model = keras.Sequential(
+        [keras.Input((784,)), keras.layers.Dense(3, activation="softmax")]
+    )
+    model.compile(
+        optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     labels = (X.mean(axis=1) * 1e4).astype("int64") % 3
     history = vh.fit(model, X, labels, epochs=3, verbose=0)
     assert isinstance(history, keras.callbacks.History)
@@ -121,10 +147,14 @@ def test_a_model_with_targets_and_without_validation():
 
 @pytest.mark.slow
 def test_a_model_of_rows_of_any_length():
-    model = keras.Sequential([keras.Input((None, 28)), keras.layers.Conv1D(3, 2), keras.layers.Dense(28)])
+    model = keras.Sequential(
+        [keras.Input((None, 28)), keras.layers.Conv1D(3, 2), keras.layers.Dense(28)]
+    )
     model.compile(optimizer="adam", loss="mse")
     rows = X[:50].reshape(50, 28, 28)
-    assert np.isfinite(vh.fit(model, rows, rows[:, 1:], epochs=1, verbose=0).history["loss"][0])
+    assert np.isfinite(
+        vh.fit(model, rows, rows[:, 1:], epochs=1, verbose=0).history["loss"][0]
+    )
 
 
 @pytest.mark.slow
@@ -140,7 +170,9 @@ def test_callbacks_that_act_at_epochs_work(tmp_path):
     rates, weights = [], []
     callbacks = [
         keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2),
-        keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "{epoch}.weights.h5", save_weights_only=True
+        ),
         keras.callbacks.CSVLogger(tmp_path / "log.csv"),
         keras.callbacks.EarlyStopping("val_loss", patience=0, mode="max"),
         keras.callbacks.LambdaCallback(
@@ -151,13 +183,35 @@ def test_callbacks_that_act_at_epochs_work(tmp_path):
             ),
         ),
     ]
-    history = vh.fit(model, X, X, epochs=9, validation_data=(X_VAL, X_VAL), callbacks=callbacks, verbose=0)
-    assert len(history.history["loss"]) == 2  # EarlyStopping: the loss ought to rise, and does not
+    history = vh.fit(
+        model,
+        X,
+        X,
+        epochs=9,
+        validation_data=(X_VAL, X_VAL),
+        callbacks=callbacks,
+        verbose=0,
+    )
+    assert (
+        len(history.history["loss"]) == 2
+    )  # EarlyStopping: the loss ought to rise, and does not
     callbacks.pop(3)
-    vh.fit(model, X, X, epochs=3, validation_data=(X_VAL, X_VAL), callbacks=callbacks, verbose=0)
+    vh.fit(
+        model,
+        X,
+        X,
+        epochs=3,
+        validation_data=(X_VAL, X_VAL),
+        callbacks=callbacks,
+        verbose=0,
+    )
     assert rates == pytest.approx([1e-3 / 2**k for k in (1, 2, 3, 4, 5)])
-    assert weights == pytest.approx([0, 0.25, 0, 0.25, 0.5], abs=1e-3)  # the KL schedule reaches the compiled step
-    assert (tmp_path / "3.weights.h5").is_file() and len((tmp_path / "log.csv").read_text().splitlines()) == 4
+    assert weights == pytest.approx(
+        [0, 0.25, 0, 0.25, 0.5], abs=1e-3
+    )  # the KL schedule reaches the compiled step
+    assert (tmp_path / "3.weights.h5").is_file() and len(
+        (tmp_path / "log.csv").read_text().splitlines()
+    ) == 4
 
 
 @pytest.mark.slow
@@ -165,7 +219,15 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path):
     def run(epochs, callbacks):
         model = test_resume.tiny()
         model(keras.Input((784,)))
-        vh.fit(model, X, X, epochs=epochs, validation_data=(X_VAL, X_VAL), callbacks=callbacks, verbose=0)
+        vh.fit(
+            model,
+            X,
+            X,
+            epochs=epochs,
+            validation_data=(X_VAL, X_VAL),
+            callbacks=callbacks,
+            verbose=0,
+        )
         return model.get_weights()
 
     class Killed(keras.callbacks.Callback):
@@ -186,7 +248,11 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path):
 def test_progress_shows_epoch_losses_and_time_left(capsys):
     vh.fit(model_of("autoencoder"), X, X, epochs=2, validation_data=(X_VAL, X_VAL))
     printed = capsys.readouterr().out
-    assert "epoch 1/2  loss 0." in printed and "val_loss 0." in printed and " left" in printed
+    assert (
+        "epoch 1/2  loss 0." in printed
+        and "val_loss 0." in printed
+        and " left" in printed
+    )
 
 
 class EveryBatch(keras.callbacks.Callback):
@@ -198,7 +264,9 @@ class EveryBatch(keras.callbacks.Callback):
 
 def test_what_does_not_fit_is_handed_over_and_said_once(capsys, tmp_path):
     every = EveryBatch()
-    every_second = keras.callbacks.ModelCheckpoint(tmp_path / "m.weights.h5", save_weights_only=True, save_freq=2)
+    every_second = keras.callbacks.ModelCheckpoint(
+        tmp_path / "m.weights.h5", save_weights_only=True, save_freq=2
+    )
     handed_over = [
         ({}, dict(callbacks=[every])),
         ({}, dict(callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)])),
@@ -207,9 +275,19 @@ def test_what_does_not_fit_is_handed_over_and_said_once(capsys, tmp_path):
         (dict(run_eagerly=True), {}),
     ]  # fmt: skip
     for compile_options, options in handed_over:
-        history = vh.fit(model_of("autoencoder", **compile_options), X, X, epochs=1, verbose=0, **options).history
+        history = vh.fit(
+            model_of("autoencoder", **compile_options),
+            X,
+            X,
+            epochs=1,
+            verbose=0,
+            **options,
+        ).history
         printed = capsys.readouterr().out
-        assert printed.count("Training with Keras' own fit") == 1 and len(history["loss"]) == 1
+        assert (
+            printed.count("Training with Keras' own fit") == 1
+            and len(history["loss"]) == 1
+        )
     assert every.seen == 3
 
 
@@ -236,7 +314,10 @@ def test_a_model_that_xla_cannot_compile_is_handed_over(capsys):
     model = keras.Sequential([keras.Input((784,)), Strings(), keras.layers.Dense(784)])
     model.compile(optimizer="adam", loss="mse", jit_compile=False)
     history = vh.fit(model, X, X, epochs=2, verbose=0).history
-    assert capsys.readouterr().out.count("XLA cannot compile this model") == 1 and len(history["loss"]) == 2
+    assert (
+        capsys.readouterr().out.count("XLA cannot compile this model") == 1
+        and len(history["loss"]) == 2
+    )
 
 
 def test_a_model_that_is_not_compiled_is_refused():

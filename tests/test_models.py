@@ -24,7 +24,12 @@ def test_vae_is_as_specified():
     encoder, decoder = vh.build_encoder(), vh.build_decoder()
     heads = [(10, "linear"), (10, "linear")]
     assert dense(encoder) == [(512, "relu"), (256, "relu"), (128, "relu"), *heads]
-    assert dense(decoder) == [(128, "relu"), (256, "relu"), (512, "relu"), (784, "sigmoid")]
+    assert dense(decoder) == [
+        (128, "relu"),
+        (256, "relu"),
+        (512, "relu"),
+        (784, "sigmoid"),
+    ]
     assert encoder.count_params() == 568_724 and decoder.count_params() == 568_208
     assert [output.shape for output in encoder.outputs] == [(None, 10), (None, 10)]
 
@@ -37,7 +42,10 @@ def test_halves_of_the_autoencoder_make_the_whole(images):
 
 
 def test_sampling_has_the_mean_and_variance_it_is_given():
-    mean, log_var = np.full((200_000, 1), 2.0, "float32"), np.full((200_000, 1), np.log(0.25), "float32")
+    mean, log_var = (
+        np.full((200_000, 1), 2.0, "float32"),
+        np.full((200_000, 1), np.log(0.25), "float32"),
+    )
     z = np.asarray(vh.Sampling(seed=0)([mean, log_var]))
     assert z.mean() == pytest.approx(2.0, abs=5 * 0.5 / 200_000**0.5)
     assert z.std() == pytest.approx(0.5, rel=0.01)
@@ -61,19 +69,26 @@ def test_kl_weight_can_be_changed_after_compiling(images, vae):
     vae.evaluate(images, images, verbose=0)
     vae.kl_weight.assign(1000.0)
     scores = vae.evaluate(images, images, verbose=0, return_dict=True)
-    assert scores["loss"] == pytest.approx(scores["reconstruction"] + 1000 * scores["kl"], rel=1e-5)
+    assert scores["loss"] == pytest.approx(
+        scores["reconstruction"] + 1000 * scores["kl"], rel=1e-5
+    )
 
 
 @pytest.mark.slow
 def test_one_batch_can_be_learnt_by_heart(images, vae):
     """Training works at all: 200 steps on 60 images."""
     vae.compile(optimizer="adam", loss="mse", jit_compile=True)
-    losses = vae.fit(images, images, batch_size=60, epochs=200, verbose=0).history["loss"]
+    losses = vae.fit(images, images, batch_size=60, epochs=200, verbose=0).history[
+        "loss"
+    ]
     assert losses[-1] < 0.6 * losses[0]
 
 
 def test_diagram_and_grid_take_what_they_should(images):
-    figure = vh.image_grid([images[:3], images[3:6].reshape(3, 28, 28), np.zeros((3, 2, 5))], ["a", "b", "c"])
+    figure = vh.image_grid(
+        [images[:3], images[3:6].reshape(3, 28, 28), np.zeros((3, 2, 5))],
+        ["a", "b", "c"],
+    )
     assert len(figure.axes) == 9
     with pytest.raises(ValueError, match="columns, 784"):
         vh.image_grid([images[0]])
@@ -87,7 +102,9 @@ def test_a_runaway_log_variance_leaves_loss_and_gradients_finite(images, vae):
         vae.sampling.seed_generator.state.assign([1, 0])
         with tf.GradientTape() as tape:
             loss = vae.compute_loss(images, images, vae(images))
-        return [np.asarray(a) for a in (loss, *tape.gradient(loss, vae.trainable_weights))]
+        return [
+            np.asarray(a) for a in (loss, *tape.gradient(loss, vae.trainable_weights))
+        ]
 
     def unguarded():
         z_mean, z_log_var = vae.encoder(images)
@@ -97,7 +114,9 @@ def test_a_runaway_log_variance_leaves_loss_and_gradients_finite(images, vae):
             x_hat = vae.decoder(vae.sampling([z_mean, z_log_var]))
             kl = keras.ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=-1)
             loss = keras.ops.mean(vh.bernoulli_nll(images, x_hat) + vae.kl_weight * kl)
-        return [np.asarray(a) for a in (loss, *tape.gradient(loss, vae.trainable_weights))]
+        return [
+            np.asarray(a) for a in (loss, *tape.gradient(loss, vae.trainable_weights))
+        ]
 
     assert all(np.array_equal(a, b) for a, b in zip(loss_and_gradients(), unguarded()))
     vae.encoder.get_layer("z_log_var").bias.assign([200.0] + [0.0] * 9)

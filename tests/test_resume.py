@@ -14,8 +14,10 @@ import keras
 import numpy as np
 import pytest
 
+import course
 import vae_helpers as vh
-from notebooks import states
+from course import checkpoints
+from course.training import training_state
 
 X = np.random.default_rng(0).uniform(size=(300, 784)).astype("float32")
 EPOCHS = 8
@@ -25,7 +27,9 @@ def tiny(kl_weight=1.0, rate=1e-3):
     """A VAE of four layers."""
     keras.utils.set_random_seed(1)
     image, z = keras.Input((784,)), keras.Input((2,))
-    encoder = keras.Model(image, [keras.layers.Dense(2)(image), keras.layers.Dense(2)(image)])
+    encoder = keras.Model(
+        image, [keras.layers.Dense(2)(image), keras.layers.Dense(2)(image)]
+    )
     decoder = keras.Model(z, keras.layers.Dense(784, activation="sigmoid")(z))
     vae = vh.VAE(encoder, decoder, kl_weight, name="tiny")
     vae.compile(optimizer=keras.optimizers.Adam(rate), loss="mse", metrics=["mse"])
@@ -34,23 +38,33 @@ def tiny(kl_weight=1.0, rate=1e-3):
 
 def train(vae, callbacks=(), epochs=EPOCHS, verbose=0):
     validation = (X[:70], X[:70])
-    return vh.fit(vae, X, X, epochs=epochs, validation_data=validation, callbacks=callbacks, verbose=verbose).history
+    return vh.fit(
+        vae,
+        X,
+        X,
+        epochs=epochs,
+        validation_data=validation,
+        callbacks=callbacks,
+        verbose=verbose,
+    ).history
 
 
 def values(vae):
-    return [variable.numpy() for variable in vh.variables_of(vae)]
+    return [variable.numpy() for variable in training_state(vae)]
 
 
 def same(a, b):
-    return len(a) == len(b) and all(np.array_equal(one, other) for one, other in zip(a, b))
+    return len(a) == len(b) and all(
+        np.array_equal(one, other) for one, other in zip(a, b)
+    )
 
 
 @pytest.fixture
 def resume(monkeypatch, tmp_path):
     """The runner asks for states; `resume()` stands for a new kernel."""
     monkeypatch.setenv("VAE_COURSE_RESUME", str(tmp_path / "resume"))
-    states._begun.clear()
-    return states._begun.clear
+    checkpoints._begun.clear()
+    return checkpoints._begun.clear
 
 
 def slow_schedule(vae):
@@ -82,9 +96,15 @@ def worker(result, epochs, dies_writing):
 def run(folder, epochs, kill_after=None, delay=0.0, dies_writing=0):
     """Run `worker`, killed `delay` seconds after it said `kill_after`: its first epoch, last whole one, exit code."""
     code = f"import test_resume; test_resume.worker({str(folder / 'result.npz')!r}, {epochs}, {dies_writing})"
-    path = os.pathsep.join([str(vh.ROOT / "tests"), str(vh.ROOT)])
-    environment = {**os.environ, "VAE_COURSE_RESUME": str(folder / "resume"), "PYTHONPATH": path}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    path = os.pathsep.join([str(course.ROOT / "tests"), str(course.ROOT)])
+    environment = {
+        **os.environ,
+        "VAE_COURSE_RESUME": str(folder / "resume"),
+        "PYTHONPATH": path,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    )
     patience = threading.Timer(200, process.kill)
     patience.start()
     said = ""
@@ -95,7 +115,11 @@ def run(folder, epochs, kill_after=None, delay=0.0, dies_writing=0):
             kill_after = None
     patience.cancel()
     first = int(re.search(r"epoch (\d+), compiling", said)[1])
-    return first, max(map(int, re.findall(r"epoch (\d+)/", said)), default=first - 1), process.wait()
+    return (
+        first,
+        max(map(int, re.findall(r"epoch (\d+)/", said)), default=first - 1),
+        process.wait(),
+    )
 
 
 @pytest.mark.slow
@@ -105,10 +129,14 @@ def test_a_training_killed_again_and_again_ends_as_if_undisturbed(tmp_path):
     for kill in range(kills + 1):
         how = {}  # the last one is left alone
         if kill < kills:
-            moment = dict(kill_after=draw.choice(["compiling", "/"]), delay=draw.uniform(0, 0.4))
+            moment = dict(
+                kill_after=draw.choice(["compiling", "/"]), delay=draw.uniform(0, 0.4)
+            )
             how = dict(dies_writing=draw.randint(2, 4)) if kill % 2 == 0 else moment
         first, last, end = run(tmp_path, epochs, **how)
-        assert first in (reached + 1, reached + 2), "an epoch that was reported is never lost"
+        assert first in (reached + 1, reached + 2), (
+            "an epoch that was reported is never lost"
+        )
         assert end == (-signal.SIGKILL if how else 0)
         reached = last
     vae = tiny()
@@ -146,7 +174,7 @@ def test_another_loss_or_optimiser_is_another_training():
     def name(kind=keras.optimizers.Adam, loss="mse", data=X, **options):
         vae = tiny()
         vae.compile(kind(**options), loss=loss)
-        return states._name(vae, [data], 8, 128)
+        return checkpoints._name(vae, [data], 8, 128)
 
     cosine = keras.optimizers.schedules.CosineDecay
     names = [
@@ -172,8 +200,13 @@ def test_a_finished_training_is_taken_up_whole(resume, capsys):
     history = train(first)
     resume()
     again = tiny()
-    assert train(again, [crash_at(0)], verbose=1) == history and same(values(first), values(again))
-    assert again.history.epoch == list(range(EPOCHS)) and f"epoch {EPOCHS}/{EPOCHS}  loss" in capsys.readouterr().out
+    assert train(again, [crash_at(0)], verbose=1) == history and same(
+        values(first), values(again)
+    )
+    assert (
+        again.history.epoch == list(range(EPOCHS))
+        and f"epoch {EPOCHS}/{EPOCHS}  loss" in capsys.readouterr().out
+    )
     train(again, verbose=1)
     assert first_epoch(capsys) == 1, "what is trained further is another training"
 
@@ -182,7 +215,9 @@ def test_a_finished_training_is_taken_up_whole(resume, capsys):
 def test_what_a_callback_collects_has_no_holes(resume):
     """So a training that a callback watches is not taken up."""
     seen = []
-    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(epoch)
+    )
     with pytest.raises(Crash):
         train(tiny(), [watch, crash_at(3)])
     resume()
@@ -208,7 +243,9 @@ def test_a_damaged_state_is_named(resume, tmp_path, damage):
     if damage == "cut":
         del whole[500:]
     else:
-        whole[whole.index(b"PK\x01\x02") + 8] |= 0x40  # the first entry of the index: strong encryption
+        whole[whole.index(b"PK\x01\x02") + 8] |= (
+            0x40  # the first entry of the index: strong encryption
+        )
     path.write_bytes(whole)
     resume()
     with pytest.raises(ValueError, match="is damaged .*: delete it"):
@@ -225,7 +262,12 @@ def test_nan_ends_the_training_with_the_weights_from_before_it(capsys):
     vae = tiny()
     history = train(vae, [keras.callbacks.LambdaCallback(on_epoch_begin=explode)])
     said = capsys.readouterr().out
-    assert said.count("Training stopped: epoch 4 gave NaN or infinity. Try a smaller learning rate.") == 1
+    assert (
+        said.count(
+            "Training stopped: epoch 4 gave NaN or infinity. Try a smaller learning rate."
+        )
+        == 1
+    )
     assert len(history["loss"]) == 3 and same(values(vae), values(whole))
 
 
@@ -233,7 +275,10 @@ def test_nan_ends_a_training_by_keras_too(capsys):
     vae = tiny()
     vae.kl_weight.assign(np.inf)
     history = vh.fit(vae, X, X, epochs=3, verbose=0, validation_split=0.1).history
-    assert "Training stopped: epoch 1 gave NaN" in capsys.readouterr().out and len(history["loss"]) == 1
+    assert (
+        "Training stopped: epoch 1 gave NaN" in capsys.readouterr().out
+        and len(history["loss"]) == 1
+    )
 
 
 def stop_after(epochs, model):

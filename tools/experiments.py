@@ -1,8 +1,8 @@
 """Train what the chapters only quote, measure it, and write experiments.json.
 
-usage: python notebooks/experiments.py          (about two hours on 2 cores; goes on where it stopped)
-       python notebooks/experiments.py --again   (train one committed run anew and compare; another each week)
-       python notebooks/experiments.py --again NAME SEED
+usage: python -m tools.experiments          (about two hours on 2 cores; goes on where it stopped)
+       python -m tools.experiments --reproduce   (train one committed run anew and compare; another each week)
+       python -m tools.experiments --reproduce NAME SEED
 
 - Several seeds of both models exactly as chapters 02 and 03 train them. The bands that `expect`
   compares with are the mean +- 4 standard deviations over these.
@@ -23,25 +23,24 @@ import platform
 import sys
 import time
 from importlib.metadata import version
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-INTERRUPTED = "\nInterrupted. Say the same again to go on with what is missing."
-try:  # it takes seconds
-    import vae_helpers as vh  # isort: skip (before Keras, because it settles on which backend Keras runs)
+INTERRUPTED = "\nInterrupted. Run the same command again to train what is missing."
+try:  # these imports take seconds
+    import vae_helpers as vh  # isort: skip  (before Keras)
 
     import keras
     import numpy as np
 
-    from notebooks import files, refresh, scores, states
+    import course
+    from course import checkpoints, evaluation
+    from course.files import write_text
 except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
 except ImportError as error:
-    sys.exit(f"{error} (What the course needs: python -m pip install -r requirements.txt)")
+    sys.exit(f"{error} (To install: python -m pip install -r requirements.txt)")
 
 AE_SEEDS, SEEDS, FIVE_SEEDS, FEW_SEEDS = (range(1, 1 + n) for n in (8, 6, 5, 3))
-RUNS = vh.BUILD / "experiments"
+RUNS = course.BUILD / "experiments"
 
 
 class Divided(vh.VAE):
@@ -59,17 +58,23 @@ def autoencoder():
 
 
 # What is trained: the name of a run, its seeds, and the function that builds its model.
-vae = scores.build_vae
+vae = evaluation.build_vae
 PLAN = {
     "autoencoder": (AE_SEEDS, autoencoder),
     "vae": (SEEDS, vae),
-    "no noise, no KL": (FIVE_SEEDS, lambda: vae(scores.Noiseless, 0.0)),
+    "no noise, no KL": (FIVE_SEEDS, lambda: vae(evaluation.Noiseless, 0.0)),
     "noise, no KL": (FEW_SEEDS, lambda: vae(kl_weight=0.0)),
-    "KL, no noise": (FEW_SEEDS, lambda: vae(scores.Noiseless)),
+    "KL, no noise": (FEW_SEEDS, lambda: vae(evaluation.Noiseless)),
     "warm-up": (FIVE_SEEDS, lambda: vae(warm_up_epochs=20)),
     "warm-up, cosine": (FIVE_SEEDS, lambda: vae(warm_up_epochs=20, cosine=True)),
-    "warm-up, cosine, GELU": (FIVE_SEEDS, lambda: vae(warm_up_epochs=20, cosine=True, activation="gelu")),
-    **{f"beta {w:g}": ([1], lambda w=w: vae(kl_weight=w)) for w in (0.1, 0.5, 2.0, 4.0, 78.4, 784.0)},
+    "warm-up, cosine, GELU": (
+        FIVE_SEEDS,
+        lambda: vae(warm_up_epochs=20, cosine=True, activation="gelu"),
+    ),
+    **{
+        f"beta {w:g}": ([1], lambda w=w: vae(kl_weight=w))
+        for w in (0.1, 0.5, 2.0, 4.0, 78.4, 784.0)
+    },
     "vae, loss divided by 784": ([1], lambda: vae(Divided)),
 }
 
@@ -89,14 +94,19 @@ def train(name, seed, data):
         model,
         data.x_train,
         data.x_train,
-        epochs=scores.EPOCHS,
+        epochs=evaluation.EPOCHS,
         validation_data=(data.x_val, data.x_val),
         callbacks=callbacks,
     ).history
     print()
-    curves = {key: [float(f"{value:.6g}") for value in values] for key, values in history.items()}
+    curves = {
+        key: [float(f"{value:.6g}") for value in values]
+        for key, values in history.items()
+    }
     if kl:
-        curves["kl_per_dimension"] = [[float(f"{value:.3g}") for value in row] for row in kl]
+        curves["kl_per_dimension"] = [
+            [float(f"{value:.3g}") for value in row] for row in kl
+        ]
     return model, curves
 
 
@@ -110,7 +120,9 @@ def read(path):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise ValueError(f"{path} is damaged: delete it, and say the same again.") from None
+        raise ValueError(
+            f"{path} is damaged: delete it, and say the same again."
+        ) from None
 
 
 def trained(name, seed, data):
@@ -118,52 +130,73 @@ def trained(name, seed, data):
     path = kept(name, seed, ".npz")
     if path.is_file():
         model, _ = PLAN[name][1]()
-        return model, states.read(path, model)
+        return model, checkpoints.read(path, model)
     print(f"{name}, seed {seed}", flush=True)
     start = time.perf_counter()
     model, curves = train(name, seed, data)
     record = {"seconds": round(time.perf_counter() - start), **curves}
-    states.write(path, model, **record)
+    checkpoints.write(path, model, **record)
     return model, record
 
 
 def measure(model, data, classifier):
     """The results of one trained model, by the names that the chapters and their bands use."""
     keras.utils.set_random_seed(0)
-    real, _ = scores.look(classifier, data.x_test)
+    real, _ = evaluation.classify(classifier, data.x_test)
     results = {}
     if isinstance(model, vh.VAE):
-        test = model.evaluate(data.x_test, data.x_test, batch_size=500, verbose=0, return_dict=True)
-        val_mean, val_log_var = scores.in_parts(model.encoder, data.x_val)
-        test_mean, _ = scores.in_parts(model.encoder, data.x_test)
-        mean, log_var = scores.in_parts(model.encoder, data.x_train)
-        codes = mean if isinstance(model, scores.Noiseless) else np.asarray(model.sampling([mean, log_var]))
-        decoder, restored = model.decoder, scores.in_parts(model.decoder, test_mean)
+        test = model.evaluate(
+            data.x_test, data.x_test, batch_size=500, verbose=0, return_dict=True
+        )
+        val_mean, val_log_var = evaluation.predict_in_batches(model.encoder, data.x_val)
+        test_mean, _ = evaluation.predict_in_batches(model.encoder, data.x_test)
+        mean, log_var = evaluation.predict_in_batches(model.encoder, data.x_train)
+        codes = (
+            mean
+            if isinstance(model, evaluation.Noiseless)
+            else np.asarray(model.sampling([mean, log_var]))
+        )
+        decoder, restored = (
+            model.decoder,
+            evaluation.predict_in_batches(model.decoder, test_mean),
+        )
         kl = np.asarray(vh.kl_to_prior(val_mean, val_log_var))
         results |= {
             "test reconstruction (nats)": test["reconstruction"],
             "test KL (nats)": test["kl"],
             "test -ELBO (nats)": test["reconstruction"] + test["kl"],
             "active latent dimensions": vh.active_dimensions(kl),
-            "active by the variance of the means": int((val_mean.var(axis=0) > 0.01).sum()),
+            "active by the variance of the means": int(
+                (val_mean.var(axis=0) > 0.01).sum()
+            ),
             "spread of the means": float(np.sqrt(val_mean.var(axis=0).mean())),
             "typical sigma": float(np.exp(0.5 * val_log_var).mean()),
             "test MSE from z_mean": vh.mse(data.x_test, restored),
         }
     else:
         encoder, decoder = vh.split_autoencoder(model)
-        codes = scores.in_parts(encoder, data.x_train)
-        restored = scores.in_parts(model, data.x_test)
-        results |= {"test MSE": vh.mse(data.x_test, restored), "unused code units": int((codes.max(axis=0) == 0).sum())}
+        codes = evaluation.predict_in_batches(encoder, data.x_train)
+        restored = evaluation.predict_in_batches(model, data.x_test)
+        results |= {
+            "test MSE": vh.mse(data.x_test, restored),
+            "unused code units": int((codes.max(axis=0) == 0).sum()),
+        }
     frechet = {"test images, restored": restored}
-    for source, drawn in scores.draws(codes).items():
-        frechet[source] = scores.in_parts(decoder, drawn)
+    for source, drawn in evaluation.sample_codes(codes).items():
+        frechet[source] = evaluation.predict_in_batches(decoder, drawn)
     for source, images in frechet.items():
-        features, classes = scores.look(classifier, images)
-        results[f"squared Frechet, {source}"] = scores.squared_frechet(features, real)
+        features, classes = evaluation.classify(classifier, images)
+        results[f"squared Frechet, {source}"] = evaluation.squared_frechet(
+            features, real
+        )
         if source == "N(0, I)":
-            results["classes of samples"] = np.bincount(classes.argmax(axis=1), minlength=10).tolist()
-    return {key: value if isinstance(value, (int, list)) else float(f"{value:.6g}") for key, value in results.items()}
+            results["classes of samples"] = np.bincount(
+                classes.argmax(axis=1), minlength=10
+            ).tolist()
+    return {
+        key: value if isinstance(value, (int, list)) else float(f"{value:.6g}")
+        for key, value in results.items()
+    }
 
 
 def measured(name, seed, data, classifier):
@@ -173,15 +206,26 @@ def measured(name, seed, data, classifier):
         model, curves = trained(name, seed, data)
         results = {}
         if "val_kl" in curves:
-            results["validation -ELBO (nats)"] = curves["val_reconstruction"][-1] + curves["val_kl"][-1]
+            results["validation -ELBO (nats)"] = (
+                curves["val_reconstruction"][-1] + curves["val_kl"][-1]
+            )
         else:
             results["validation MSE"] = curves["val_loss"][-1]
         results |= measure(model, data, classifier)
         seconds = curves.pop("seconds")
         if name not in ("vae", "warm-up"):  # chapter 05 draws these two
             curves.pop("kl_per_dimension", None)
-        files.write_text(
-            path, json.dumps({"name": name, "seed": seed, "seconds": seconds, "results": results, "curves": curves})
+        write_text(
+            path,
+            json.dumps(
+                {
+                    "name": name,
+                    "seed": seed,
+                    "seconds": seconds,
+                    "results": results,
+                    "curves": curves,
+                }
+            ),
         )
         keras.backend.clear_session()
     return read(path)
@@ -189,16 +233,26 @@ def measured(name, seed, data, classifier):
 
 def classifier_of(data):
     """The classifier of chapter 05: trained here once, and stored with the reference models."""
-    if not scores.CLASSIFIER.is_file():
+    if not evaluation.CLASSIFIER.is_file():
         keras.utils.set_random_seed(vh.SEED)
-        classifier = scores.build_classifier()
+        classifier = evaluation.build_classifier()
         # 15 epochs: accuracy on validation images no longer rises.
-        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, 15 * 430))
-        classifier.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        optimizer = keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(1e-3, 15 * 430)
+        )
+        classifier.compile(
+            optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"]
+        )
         validation = (data.x_val, data.y_val)
-        vh.fit(classifier, data.x_train, data.y_train, epochs=15, validation_data=validation)
-        vh.save(vh.REFERENCE, classifier=classifier)
-    return vh.load(scores.CLASSIFIER)
+        vh.fit(
+            classifier,
+            data.x_train,
+            data.y_train,
+            epochs=15,
+            validation_data=validation,
+        )
+        vh.save(course.REFERENCE, classifier=classifier)
+    return vh.load(evaluation.CLASSIFIER)
 
 
 def baselines(data):
@@ -207,8 +261,12 @@ def baselines(data):
     return {
         "pixel entropy, test (nats)": vh.pixel_entropy(data.x_test),
         "mean image, test MSE": vh.mse(data.x_test, mean_image),
-        "PCA-10, test MSE": vh.mse(data.x_test, vh.pca_reconstruct(data.x_train, data.x_test, 10)),
-        "PCA-18, test MSE": vh.mse(data.x_test, vh.pca_reconstruct(data.x_train, data.x_test, 18)),
+        "PCA-10, test MSE": vh.mse(
+            data.x_test, vh.pca_reconstruct(data.x_train, data.x_test, 10)
+        ),
+        "PCA-18, test MSE": vh.mse(
+            data.x_test, vh.pca_reconstruct(data.x_train, data.x_test, 18)
+        ),
     }
 
 
@@ -225,73 +283,106 @@ COMPARED = {
 }  # fmt: skip
 
 
+def tolerances(records):
+    """+- 0.1% of the results that depend on no seed."""
+    [record] = [record for record in records if record["name"] == "baselines"]
+    return {
+        name: [float(f"{value * (1 + reach):.6g}") for reach in (-1e-3, 1e-3)]
+        for name, value in record["results"].items()
+    }
+
+
 def bands(records):
-    """Mean +- 4 standard deviations over the seeds, not below 0; +- 0.1% where no seed plays a part.
+    """Mean +- 4 standard deviations over the seeds, not below 0.
 
     Counts are rounded outwards to whole numbers.
     """
-    fixed = next(record["results"] for record in records if record["name"] == "baselines")
-    found = {name: [float(f"{value * (1 + reach):.6g}") for reach in (-1e-3, 1e-3)] for name, value in fixed.items()}
+    ranges = {}
     for run, (model, names) in COMPARED.items():
         for name in names:
-            values = [record["results"][name] for record in records if record["name"] == run]
+            values = [
+                record["results"][name] for record in records if record["name"] == run
+            ]
             reach = 4 * np.std(values, ddof=1)
             low, high = max(0, np.mean(values) - reach), np.mean(values) + reach
-            counts = all(isinstance(value, int) for value in values)
-            found[f"{model}, {name}"] = (
-                [math.floor(low), math.ceil(high)] if counts else [float(f"{x:.6g}") for x in (low, high)]
-            )
-    return found
+            if all(isinstance(value, int) for value in values):
+                limits = [math.floor(low), math.ceil(high)]
+            else:
+                limits = [float(f"{limit:.6g}") for limit in (low, high)]
+            ranges[f"{model}, {name}"] = limits
+    return ranges
 
 
 def asked(words):
-    """The run that the words after --again name, (name, seed); without words, another one each week."""
+    """The run that the words after --reproduce name, (name, seed); without words, another one each week."""
     choices = [(name, seed) for name, (seeds, _) in PLAN.items() for seed in seeds]
     if not words:
         return choices[datetime.date.today().isocalendar().week % len(choices)]
     found = [(name, seed) for name, seed in choices if [name, str(seed)] == words]
     if not found:
-        known = ", ".join(f'"{name}" 1' + f" to {len(seeds)}" * (len(seeds) > 1) for name, (seeds, _) in PLAN.items())
-        sys.exit(f"--again takes nothing, or one of these names and a seed of it: {known}.")
+        known = ", ".join(
+            f'"{name}" 1' + f" to {len(seeds)}" * (len(seeds) > 1)
+            for name, (seeds, _) in PLAN.items()
+        )
+        sys.exit(
+            f"--reproduce takes nothing, or one of these names and a seed of it: {known}."
+        )
     return found[0]
 
 
-def again(name, seed, data):
+def reproduce(name, seed, data):
     """Train a committed run anew: exit with an error unless its validation loss comes out as committed."""
-    stored = refresh.committed("runs", vh.EXPERIMENTS)
-    last = {run["seed"]: run["curves"]["val_loss"][-1] for run in stored if run["name"] == name}
+    stored = read(course.EXPERIMENTS)["runs"]
+    last = {
+        run["seed"]: run["curves"]["val_loss"][-1]
+        for run in stored
+        if run["name"] == name
+    }
     if seed not in last:
-        raise ValueError(f"{vh.EXPERIMENTS} lacks {name}, seed {seed}: restore it with git.")
+        raise ValueError(
+            f"{course.EXPERIMENTS} lacks {name}, seed {seed}: restore it with git."
+        )
     found = train(name, seed, data)[1]["val_loss"][-1]
     # On the same kind of machine all digits agree; elsewhere rounding grows until it is like another seed.
-    reach = 4 * np.std(list(last.values()), ddof=1) if len(last) > 2 else 0.005 * last[seed]
-    print(f"{name}, seed {seed}: last validation loss {found} now, {last[seed]} committed, may differ by {reach:.2g}")
+    reach = (
+        4 * np.std(list(last.values()), ddof=1) if len(last) > 2 else 0.005 * last[seed]
+    )
+    print(
+        f"{name}, seed {seed}: last validation loss {found} now, {last[seed]} committed, may differ by {reach:.2g}"
+    )
     if not abs(found - last[seed]) <= reach:
         sys.exit("That is not the same run.")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--again", nargs="*", metavar="NAME SEED")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--reproduce", nargs="*", metavar="NAME SEED")
     options = parser.parse_args()
-    run = asked(options.again) if options.again is not None else None
+    run = asked(options.reproduce) if options.reproduce is not None else None
     data = vh.load_data()
-    if not data.complete:
+    if not data.is_full_run:
         sys.exit("The experiments need the full data set, and no quick mode.")
     if run:
-        return again(*run, data)
+        return reproduce(*run, data)
     classifier = classifier_of(data)
-    records = [measured(name, seed, data, classifier) for name, (seeds, _) in PLAN.items() for seed in seeds]
-    records.append({"name": "baselines", "seed": 0, "results": baselines(data), "curves": {}})
+    records = [
+        measured(name, seed, data, classifier)
+        for name, (seeds, _) in PLAN.items()
+        for seed in seeds
+    ]
+    records.append(
+        {"name": "baselines", "seed": 0, "results": baselines(data), "curves": {}}
+    )
     made = {"date": datetime.date.today().isoformat(), "python": platform.python_version(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores", "epochs": scores.EPOCHS,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores", "epochs": evaluation.EPOCHS,
             **{name: version(name) for name in ("tensorflow", "keras", "numpy", "scikit-learn")}}  # fmt: skip
     lines = ",\n  ".join(json.dumps(record) for record in records)
-    found = json.dumps(bands(records), indent=1)
-    files.write_text(
-        vh.EXPERIMENTS, f'{{\n "made": {json.dumps(made)},\n "bands": {found},\n "runs": [\n  {lines}\n ]\n}}\n'
-    )
-    print(f"written: {vh.EXPERIMENTS.relative_to(vh.ROOT)}")
+    parts = {"made": made, "tolerances": tolerances(records), "bands": bands(records)}
+    head = "".join(f' "{name}": {json.dumps(part)},\n' for name, part in parts.items())
+    write_text(course.EXPERIMENTS, f'{{\n{head} "runs": [\n  {lines}\n ]\n}}\n')
+    print(f"written: {course.EXPERIMENTS.relative_to(course.ROOT)}")
 
 
 if __name__ == "__main__":

@@ -15,20 +15,24 @@ import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
-import vae_helpers as vh  # isort: skip (before Keras, because it settles on which backend Keras runs)
+from course import backend  # noqa: F401  isort: skip  (before Keras)
 
 import keras
 import numpy as np
 
-from notebooks import files
+from course.files import atomic_write
+from course.training import training_state
 
 _begun = collections.Counter()  # trainings of this kernel that begin alike
 
 
-def made_by(*modules, data=b""):
+def code_fingerprint(*modules, data=b""):
     """16 letters that change as soon as these modules do, the data (bytes, or an array), or what Keras runs on."""
     parts = [Path(module).read_bytes() for module in modules]
-    parts += [f"{sys.version} {[version(name) for name in ('tensorflow', 'keras', 'numpy')]}".encode(), data]
+    parts += [
+        f"{sys.version} {[version(name) for name in ('tensorflow', 'keras', 'numpy')]}".encode(),
+        data,
+    ]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -37,8 +41,12 @@ def made_by(*modules, data=b""):
 
 def write(path, model, **about):
     """Keep the state of a model in a file, with what is to be known about it; whole or not at all."""
-    with files.whole_files(path) as [name]:
-        np.savez(name, *[v.numpy() for v in vh.variables_of(model)], about=json.dumps(about, default=float))
+    with atomic_write(path) as [name]:
+        np.savez(
+            name,
+            *[v.numpy() for v in training_state(model)],
+            about=json.dumps(about, default=float),
+        )
 
 
 def read(path, model):
@@ -51,19 +59,36 @@ def read(path, model):
         with np.load(path) as file:
             values = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
             about = json.loads(str(file["about"]))
-        for variable, value in zip(vh.variables_of(model), values, strict=True):
+        for variable, value in zip(training_state(model), values, strict=True):
             variable.assign(value)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it, and the training begins anew.") from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        RuntimeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete it, and the training begins anew."
+        ) from None
     return about
 
 
 def _name(model, arrays, *settings):
     """16 letters that stand for a training: the model and its first weights, the data, the settings."""
-    loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "__name__", type(model.loss).__name__)
-    optimizer = type(model.optimizer).__name__, {**model.optimizer.get_config(), "name": "numbered"}
+    loss = (
+        model.loss
+        if isinstance(model.loss, str)
+        else getattr(model.loss, "__name__", type(model.loss).__name__)
+    )
+    optimizer = (
+        type(model.optimizer).__name__,
+        {**model.optimizer.get_config(), "name": "numbered"},
+    )
     digest = hashlib.sha256(repr((model.name, loss, optimizer, *settings)).encode())
-    for array in [*arrays, *(variable.numpy() for variable in vh.variables_of(model))]:
+    for array in [*arrays, *(variable.numpy() for variable in training_state(model))]:
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()[:16]
 
@@ -74,7 +99,10 @@ def keeper(model, callbacks, arrays, *settings):
     It does nothing if another callback acts at the end of epochs: what that one collects would have holes.
     """
     nothing = keras.callbacks.Callback.on_epoch_end
-    if any(getattr(other.on_epoch_end, "__func__", None) is not nothing for other in callbacks):
+    if any(
+        getattr(other.on_epoch_end, "__func__", None) is not nothing
+        for other in callbacks
+    ):
         return keras.callbacks.Callback()
     name = _name(model, arrays, *settings)
     _begun[name] += 1
@@ -90,13 +118,26 @@ def keeper(model, callbacks, arrays, *settings):
             callback.params["before"] = before
 
     def epoch_end(epoch, logs):
-        history = {key: [*model.history.history.get(key, []), value] for key, value in logs.items()}
+        history = {
+            key: [*model.history.history.get(key, []), value]
+            for key, value in logs.items()
+        }
         done = callback.params["epochs"] if model.stop_training else epoch + 1
-        write(path, model, done=done, seconds=time.perf_counter() - state["start"], history=history)
+        write(
+            path,
+            model,
+            done=done,
+            seconds=time.perf_counter() - state["start"],
+            history=history,
+        )
 
     def train_end(logs=None):
-        model._initial_epoch = None  # else the next training of this model would begin there
-        model.history.epoch[:0] = range(callback.params.get("before", {}).get("done", 0))
+        model._initial_epoch = (
+            None  # else the next training of this model would begin there
+        )
+        model.history.epoch[:0] = range(
+            callback.params.get("before", {}).get("done", 0)
+        )
 
     callback = keras.callbacks.LambdaCallback(
         on_train_begin=train_begin, on_epoch_end=epoch_end, on_train_end=train_end

@@ -2,9 +2,9 @@
 
 usage: make bench   (installs the peers into build/peers, then runs all three modes), or one of
 
-  .venv/bin/python tests/bench_fit.py             every contender in one run, epoch by epoch in turn
-  .venv/bin/python tests/bench_fit.py --growth    how time and memory grow; draws build/growth.png
-  .venv/bin/python tests/bench_fit.py --startup   where time goes outside epochs
+  .venv/bin/python -m tools.bench             every contender in one run, epoch by epoch in turn
+  .venv/bin/python -m tools.bench --growth    how time and memory grow; draws build/growth.png
+  .venv/bin/python -m tools.bench --startup   where time goes outside epochs
 
   --repeats N          measured epochs of each contender (7; growth and startup: 3)
   --images N           fewer images than all 60,000 (a smoke test: --images 6000 --repeats 1)
@@ -31,8 +31,15 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-OPTIONS = {"images": 60_000, "batch": 128, "width": 1, "epochs": 1}  # what a worker is told
+THREADS = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+)
+OPTIONS = {
+    "images": 60_000,
+    "batch": 128,
+    "width": 1,
+    "epochs": 1,
+}  # what a worker is told
 
 
 def widths(width=1):
@@ -48,7 +55,10 @@ def products(width=1):
 
 def flop(width=1):
     """Floating-point operations of an image's matrix products: forward, and two backward but for the pixels."""
-    return sum(6 * rows * columns for rows, columns in products(width)) - 2 * 784 * 512 * width
+    return (
+        sum(6 * rows * columns for rows, columns in products(width))
+        - 2 * 784 * 512 * width
+    )
 
 
 # ---------------------------------------------------------------- workers: heavy imports only inside functions
@@ -93,21 +103,31 @@ def keras_row(x, args, ours, what="vae", validation=None, **how):
     keras.utils.set_random_seed(0)
     if what == "vae":
         encoder, decoder = vh.build_encoder(), vh.build_decoder()
-        model = vh.VAE(*(keras.models.clone_model(part, clone_function=widened) for part in (encoder, decoder)))
+        model = vh.VAE(
+            *(
+                keras.models.clone_model(part, clone_function=widened)
+                for part in (encoder, decoder)
+            )
+        )
     else:
         model = vh.build_autoencoder()
     model.compile(optimizer="adam", loss="mse", **how)
     turns = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: begin(), on_epoch_end=lambda epoch, logs: end(logs["loss"])
+        on_epoch_begin=lambda epoch, logs: begin(),
+        on_epoch_end=lambda epoch, logs: end(logs["loss"]),
     )
-    settings = dict(epochs=args.epochs, batch_size=args.batch, callbacks=[turns], verbose=0)
+    settings = dict(
+        epochs=args.epochs, batch_size=args.batch, callbacks=[turns], verbose=0
+    )
     if validation:
         settings["validation_data"] = (x[:validation], x[:validation])
     if ours:
         vh.fit(model, x, x, **settings)
     else:
         model.fit(x, x, **settings)
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or THREADS  # 0 stands for all
+    threads = (
+        tf.config.threading.get_intra_op_parallelism_threads() or THREADS
+    )  # 0 stands for all
     tenth = tf.function(lambda v: v * 0.1, jit_compile=bool(model.jit_compile))
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
     return versions, threads, denormals(lambda v: tenth(tf.constant(v)))
@@ -118,7 +138,9 @@ def torch_row(x, args, fused=None, compiled=False):
     from torch import nn
     from torch.nn import functional as F
 
-    torch.set_flush_denormal(True)  # before the first operation, because threads inherit it
+    torch.set_flush_denormal(
+        True
+    )  # before the first operation, because threads inherit it
     torch.manual_seed(0)
 
     def chain(units):
@@ -130,7 +152,9 @@ def torch_row(x, args, fused=None, compiled=False):
         return nn.Sequential(*parts[:-1])
 
     encoder, decoder = map(chain, widths(args.width))
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3, fused=fused)
+    optimizer = torch.optim.Adam(
+        [*encoder.parameters(), *decoder.parameters()], lr=1e-3, fused=fused
+    )
 
     def loss_of(batch):
         mean, log_var = encoder(batch).chunk(2, dim=1)
@@ -154,7 +178,11 @@ def torch_row(x, args, fused=None, compiled=False):
         return total.item() / len(images)
 
     take_turns(epoch, args.epochs)
-    return f"PyTorch {torch.__version__}", torch.get_num_threads(), denormals(lambda v: torch.from_numpy(v) * 0.1)
+    return (
+        f"PyTorch {torch.__version__}",
+        torch.get_num_threads(),
+        denormals(lambda v: torch.from_numpy(v) * 0.1),
+    )
 
 
 def jax_row(x, args):
@@ -170,7 +198,10 @@ def jax_row(x, args):
 
     def chain(key, units):
         pairs = list(zip(units, units[1:]))
-        return [(glorot(k, pair), jnp.zeros(pair[1])) for k, pair in zip(jax.random.split(key, len(pairs)), pairs)]
+        return [
+            (glorot(k, pair), jnp.zeros(pair[1]))
+            for k, pair in zip(jax.random.split(key, len(pairs)), pairs)
+        ]
 
     def apply(layers, h):
         for weights, bias in layers[:-1]:
@@ -181,7 +212,9 @@ def jax_row(x, args):
         mean, log_var = jnp.split(apply(params[0], batch), 2, axis=1)
         z = mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape)
         bce = optax.sigmoid_binary_cross_entropy(apply(params[1], z), batch).sum()
-        return (bce + 0.5 * (mean**2 + jnp.exp(log_var) - 1 - log_var).sum()) / len(batch)
+        return (bce + 0.5 * (mean**2 + jnp.exp(log_var) - 1 - log_var).sum()) / len(
+            batch
+        )
 
     @partial(jax.jit, donate_argnums=0)
     def run(state, images, order):
@@ -190,7 +223,9 @@ def jax_row(x, args):
             key, noise = jax.random.split(key)
             loss, gradients = jax.value_and_grad(loss_of)(params, images[rows], noise)
             updates, moments = optimizer.update(gradients, moments)
-            return (optax.apply_updates(params, updates), moments, key), loss * len(rows)
+            return (optax.apply_updates(params, updates), moments, key), loss * len(
+                rows
+            )
 
         whole = len(images) // args.batch * args.batch
         state, losses = jax.lax.scan(step, state, order[:whole].reshape(-1, args.batch))
@@ -200,7 +235,9 @@ def jax_row(x, args):
             total += last
         return state, total / len(images)
 
-    params = [chain(jax.random.key(i), units) for i, units in enumerate(widths(args.width))]
+    params = [
+        chain(jax.random.key(i), units) for i, units in enumerate(widths(args.width))
+    ]
     state, images = (params, optimizer.init(params), jax.random.key(2)), jnp.asarray(x)
     generator = np.random.default_rng(0)
 
@@ -210,7 +247,11 @@ def jax_row(x, args):
         return float(loss)
 
     take_turns(epoch, args.epochs)
-    return f"JAX {jax.__version__}, Optax {optax.__version__}", THREADS, denormals(jax.jit(lambda v: v * 0.1))
+    return (
+        f"JAX {jax.__version__}, Optax {optax.__version__}",
+        THREADS,
+        denormals(jax.jit(lambda v: v * 0.1)),
+    )
 
 
 def floor_row(x, args):
@@ -226,7 +267,9 @@ def floor_row(x, args):
     def epoch():
         for start in range(0, len(x), args.batch):
             size = min(args.batch, len(x) - start)
-            for i, (h, weights, slope, h_slope, weights_slope, out) in enumerate(layers):
+            for i, (h, weights, slope, h_slope, weights_slope, out) in enumerate(
+                layers
+            ):
                 np.matmul(h[:size], weights, out=out[:size])
                 np.matmul(h[:size].T, slope[:size], out=weights_slope)
                 if i:
@@ -277,7 +320,9 @@ ROWS = {
 }  # fmt: skip
 STEPS = {"data": data_step, "kernel": kernel_step}
 FIRST_FITS = {  # with validation, as the chapters fit
-    "first_autoencoder": lambda x, a: keras_row(x, a, True, "autoencoder", validation=1000),
+    "first_autoencoder": lambda x, a: keras_row(
+        x, a, True, "autoencoder", validation=1000
+    ),
     "first_vae": lambda x, a: keras_row(x, a, True, validation=1000),
 }
 
@@ -287,7 +332,10 @@ def answer(**record):
 
 
 def work(args):
-    answer.out, sys.stdout = sys.stdout, sys.stderr  # nobody else prints between the answers
+    answer.out, sys.stdout = (
+        sys.stdout,
+        sys.stderr,
+    )  # nobody else prints between the answers
     sys.path.insert(0, str(ROOT))
     if args.worker in STEPS:
         STEPS[args.worker](args)
@@ -297,7 +345,9 @@ def work(args):
     x = np.fromfile(args.data, "float32", count=784 * args.images).reshape(-1, 784)
     row = FIRST_FITS.get(args.worker) or ROWS[args.worker][2]
     versions, threads, tiny = row(x, args)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
     answer(memory=memory, versions=versions, threads=threads, denormals=tiny)
 
 
@@ -317,7 +367,12 @@ class Worker:
                        "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "VAE_COURSE_QUICK": ""}  # fmt: skip
         try:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.log,
+                text=True,
+                env=environment,
             )
         except OSError as error:
             raise Gone(f"{python}: {error.strerror}") from None
@@ -339,7 +394,12 @@ class Worker:
         if not line:
             self.log.seek(0)
             lines = [text.strip() for text in self.log if text.strip()]
-            raise Gone(next((t for t in reversed(lines) if "Error" in t), lines[-1] if lines else "no word")[:150])
+            raise Gone(
+                next(
+                    (t for t in reversed(lines) if "Error" in t),
+                    lines[-1] if lines else "no word",
+                )[:150]
+            )
         return json.loads(line)
 
     def close(self):
@@ -363,7 +423,9 @@ def say(text):
 
 def table(*rows):
     """Markdown; the first row is the head. First column to the left, the others to the right."""
-    print("\n| " + " | ".join(rows[0]) + " |\n|---" + "|---:" * (len(rows[0]) - 1) + "|")
+    print(
+        "\n| " + " | ".join(rows[0]) + " |\n|---" + "|---:" * (len(rows[0]) - 1) + "|"
+    )
     for row in rows[1:]:
         print("| " + " | ".join(map(str, row)) + " |")
     print(flush=True)
@@ -380,7 +442,11 @@ def side_by_side(folder, images, repeats, peers):
     for name, (_, peer, _) in ROWS.items():
         try:
             workers[name] = Worker(
-                name, folder, peers if peer else sys.executable, images=images, epochs=2 * repeats + 1
+                name,
+                folder,
+                peers if peer else sys.executable,
+                images=images,
+                epochs=2 * repeats + 1,
             )
         except Gone as reason:
             left_out(name, reason)
@@ -392,9 +458,13 @@ def side_by_side(folder, images, repeats, peers):
                 time.sleep(0.3)
                 try:
                     if repeat:
-                        workers[name].go()  # brings back what other processes drove out of memory and caches
+                        workers[
+                            name
+                        ].go()  # brings back what other processes drove out of memory and caches
                     seconds = workers[name].go()["seconds"]
-                    say(f"{'measured' if repeat else 'first'} {repeat}/{repeats}  {name:<14}{seconds:8.2f} s")
+                    say(
+                        f"{'measured' if repeat else 'first'} {repeat}/{repeats}  {name:<14}{seconds:8.2f} s"
+                    )
                 except Gone as reason:
                     workers.pop(name).close()
                     left_out(name, reason)
@@ -403,11 +473,17 @@ def side_by_side(folder, images, repeats, peers):
         for worker in workers.values():
             worker.close()
     measured_ones = {name: worker.answers[2::2] for name, worker in workers.items()}
-    median = {name: statistics.median(a["seconds"] for a in ones) for name, ones in measured_ones.items()}
+    median = {
+        name: statistics.median(a["seconds"] for a in ones)
+        for name, ones in measured_ones.items()
+    }
     rows = []
     for name, worker in workers.items():
         seconds = [a["seconds"] for a in measured_ones[name]]
-        loss, cores = worker.answers[-1]["loss"], statistics.median(a["cores"] for a in measured_ones[name])
+        loss, cores = (
+            worker.answers[-1]["loss"],
+            statistics.median(a["cores"] for a in measured_ones[name]),
+        )
         rows.append((
             ROWS[name][0], f"{median[name]:.2f}", f"{min(seconds):.2f}..{max(seconds):.2f}",
             f"{median[name] / median['ours']:.2f}", f"{median[name] / median['floor']:.2f}",
@@ -418,9 +494,16 @@ def side_by_side(folder, images, repeats, peers):
     table(("contender", "s an epoch", "min..max", "to ours", "to the floor", "first epoch's extra s", "peak MB",
            "last loss", "threads", "cores busy", "denormals"), *rows)  # fmt: skip
     if handed_over:
-        print("vae_helpers.fit handed over to Keras' own fit: see why before reading its row.")
-    print("; ".join(dict.fromkeys(worker.last["versions"] for worker in workers.values())) + ".")
-    print(f"{flop() * images / 1e9:.0f} GFLOP of matrix products an epoch. Ratios of medians, below 1: ours is faster.")
+        print(
+            "vae_helpers.fit handed over to Keras' own fit: see why before reading its row."
+        )
+    print(
+        "; ".join(dict.fromkeys(worker.last["versions"] for worker in workers.values()))
+        + "."
+    )
+    print(
+        f"{flop() * images / 1e9:.0f} GFLOP of matrix products an epoch. Ratios of medians, below 1: ours is faster."
+    )
     best = min(set(median) - {"ours", "floor"}, key=median.get)
     for words, name in [("Keras as everyone writes it", "keras"), ("PyTorch as its users write it", "torch"),
                         (f"the best peer ({ROWS[best][0]})", best), ("the floor", "floor")]:  # fmt: skip
@@ -431,14 +514,17 @@ def side_by_side(folder, images, repeats, peers):
 def growth(folder, images, repeats):
     few = min(20_000, images)
     sweeps = [
-        [(n, 128, 1) for n in (10_000, 20_000, 40_000, 60_000) if n <= images] or [(images, 128, 1)],
+        [(n, 128, 1) for n in (10_000, 20_000, 40_000, 60_000) if n <= images]
+        or [(images, 128, 1)],
         [(few, size, 1) for size in (32, 64, 128, 256, 512, 1024)],
         [(few, 128, factor) for factor in (1, 2, 4)],
     ]
     points = {}
     for point in dict.fromkeys(point for sweep in sweeps for point in sweep):
         n, batch, width = point
-        answers, last = measured(folder, "ours", repeats + 1, images=n, batch=batch, width=width)
+        answers, last = measured(
+            folder, "ours", repeats + 1, images=n, batch=batch, width=width
+        )
         seconds = statistics.median(a["seconds"] for a in answers[1:])
         points[point] = seconds, last["memory"], flop(width) * n / 1e9
         say(f"{n} images, batch {batch}, width x{width}: {seconds:.2f} s")
@@ -453,20 +539,40 @@ def growth(folder, images, repeats):
     import matplotlib.pyplot as plt
 
     plt.style.use("petroff10")
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 3, figsize=(12, 4), sharey=True, layout="constrained"
+    )
     same = f"({few:,} images, time x{60_000 / few:g})"
-    labels = "images (batch 128)", f"batch size {same}", f"width of hidden layers {same}"
+    labels = (
+        "images (batch 128)",
+        f"batch size {same}",
+        f"width of hidden layers {same}",
+    )
     for i, (axis, label, sweep) in enumerate(zip(axes, labels, sweeps)):
         x = [point[i] for point in sweep]
-        axis.loglog(x, [points[p][0] * (60_000 / few if i else 1) for p in sweep], "o-", label="time of an epoch (s)")
-        axis.loglog(x, [points[p][1] / 1000 for p in sweep], "s-", label="peak memory (GB)")
-        axis.loglog(x, [points[p][2] / points[p][0] for p in sweep], "^-", label="matrix products (GFLOP/s)")
+        axis.loglog(
+            x,
+            [points[p][0] * (60_000 / few if i else 1) for p in sweep],
+            "o-",
+            label="time of an epoch (s)",
+        )
+        axis.loglog(
+            x, [points[p][1] / 1000 for p in sweep], "s-", label="peak memory (GB)"
+        )
+        axis.loglog(
+            x,
+            [points[p][2] / points[p][0] for p in sweep],
+            "^-",
+            label="matrix products (GFLOP/s)",
+        )
         axis.set_xticks(x, [f"{value:,}" for value in x])
         axis.minorticks_off()
         axis.set_xlabel(label)
     axes[0].set_ylabel("s, GB, GFLOP/s")
     axes[0].yaxis.set_major_formatter("{x:g}")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3
+    )
     (ROOT / "build").mkdir(exist_ok=True)
     figure.savefig(ROOT / "build" / "growth.png", dpi=150)
     print("Drawn in build/growth.png.")
@@ -483,25 +589,38 @@ def startup(folder, images, repeats):
             title = f"first `fit` of the {name.removeprefix('first_').replace('vae', 'VAE')}: first epoch - second"
             found.setdefault(title, []).append(first["seconds"] - second["seconds"])
         (step,), _ = measured(folder, "kernel", 1)
-        found.setdefault("start a Jupyter kernel, run an empty notebook, stop", []).append(step["seconds"])
+        found.setdefault(
+            "start a Jupyter kernel, run an empty notebook, stop", []
+        ).append(step["seconds"])
         say(f"startup {repeat + 1}/{repeats}")
     table(("outside epochs", "s (median)", "min..max"), *(
         (title, f"{statistics.median(values):.2f}", f"{min(values):.2f}..{max(values):.2f}")
         for title, values in found.items()
     ))  # fmt: skip
-    print(f"Each in a new process, {repeats} times; files come from the page cache after the first.")
+    print(
+        f"Each in a new process, {repeats} times; files come from the page cache after the first."
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for flag in ("--growth", "--startup"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("--repeats", type=int)
-    parser.add_argument("--peers-python", default=str(ROOT / "build" / "peers" / "bin" / "python"))
+    parser.add_argument(
+        "--peers-python", default=str(ROOT / "build" / "peers" / "bin" / "python")
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--data", help=argparse.SUPPRESS)
     for name, value in OPTIONS.items():
-        parser.add_argument(f"--{name}", type=int, default=value, help=None if name == "images" else argparse.SUPPRESS)
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=value,
+            help=None if name == "images" else argparse.SUPPRESS,
+        )
     args = parser.parse_args()
     if args.worker:
         return work(args)

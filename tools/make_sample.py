@@ -1,9 +1,9 @@
 """Make the embedded sample of Fashion-MNIST from the full files.
 
-usage: python notebooks/data/make_sample.py FOLDER     (for example /usr/share/datasets/fashion-mnist)
+usage: python -m tools.make_sample FOLDER     (for example /usr/share/datasets/fashion-mnist)
 
-Writes the four .gz files beside this script and prints the SHA-256 of their content for
-`notebooks.files.SHA256`. 600 training and 100 test images of each class. Of the training
+Writes the four .gz files in course/assets/sample and prints the SHA-256 of their content for
+`course.data.SHA256`. 600 training and 100 test images of each class. Of the training
 images, 550 of each class come from the course's training split (the first 55,000) and the
 last 50 of each class from its validation split, so the sample's validation images are new
 to models trained on the full data too.
@@ -16,17 +16,22 @@ from pathlib import Path
 
 import numpy as np
 
+from course import SAMPLE
+from course.data import read_folder
+from course.files import atomic_write
+
 
 def stratified(labels, first, last, per_class, rng):
     """Shuffled indices in [first, last) of `per_class` images of each class."""
-    chosen = [first + rng.choice(np.flatnonzero(labels[first:last] == c), per_class, replace=False) for c in range(10)]
+    chosen = [
+        first
+        + rng.choice(np.flatnonzero(labels[first:last] == c), per_class, replace=False)
+        for c in range(10)
+    ]
     return rng.permutation(np.concatenate(chosen))
 
 
 def main(folder):
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from notebooks.files import read_folder, whole_files
-
     kind, files = read_folder(Path(folder))
     if kind != "full":
         sys.exit(f"{folder} holds the sample itself: name a folder with the full data.")
@@ -42,9 +47,11 @@ def main(folder):
             index = stratified(labels, 0, 10_000, 100, rng)
         size = len(index).to_bytes(4, "big")
         side = (28).to_bytes(4, "big")
-        contents[names[0]] = bytes([0, 0, 8, 3]) + size + side + side + images[index].tobytes()
+        contents[names[0]] = (
+            bytes([0, 0, 8, 3]) + size + side + side + images[index].tobytes()
+        )
         contents[names[1]] = bytes([0, 0, 8, 1]) + size + labels[index].tobytes()
-    with whole_files(*(Path(__file__).parent / name for name in contents)) as unfinished:
+    with atomic_write(*(SAMPLE / name for name in contents)) as unfinished:
         for path, content in zip(unfinished, contents.values()):
             path.write_bytes(gzip.compress(content, 9, mtime=0))
     for name, content in contents.items():

@@ -18,7 +18,14 @@ def draw_network(widths, names, title, split=None):
         centres = (0.2, -0.2) if i == split else (0.0,)
         for label, centre in zip(name.split("|"), centres):
             axis.bar(i, height, 0.34, bottom=centre - height / 2, color=colour)
-            axis.text(i, centre + height / 2 + 0.03, label, ha="center", va="bottom", fontsize=9)
+            axis.text(
+                i,
+                centre + height / 2 + 0.03,
+                label,
+                ha="center",
+                va="bottom",
+                fontsize=9,
+            )
         axis.text(i, -0.62, width, ha="center", va="top", fontsize=9)
         tops.append([(centre + height / 2, centre - height / 2) for centre in centres])
     for i in range(len(widths) - 1):

@@ -4,8 +4,7 @@
     explorer.show(page)
 
 `write` makes one HTML page that needs nothing else: the decoder's weights as 8-bit integers,
-and plain JavaScript that decodes with them. `show` puts the page into a notebook, and `strip`
-takes it out again where only a picture is to be kept. `animate` plays a walk as an animated PNG.
+and plain JavaScript that decodes with them. `show` puts the page into a notebook. `animate` plays a walk as an animated PNG.
 """
 
 import base64
@@ -17,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import vae_helpers as vh  # isort: skip (before Keras, because it settles on which backend Keras runs)
+import vae_helpers as vh  # isort: skip  (before Keras)
 
 import keras
 import matplotlib.pyplot as plt
@@ -25,10 +24,17 @@ import numpy as np
 from IPython.display import display
 from PIL import Image
 
-from notebooks import files
+import course
+from course.files import write_text
 
-TEMPLATE = Path(__file__).with_name("explorer.html")
-ACTIVATIONS = ("linear", "relu", "gelu", "sigmoid", "tanh")  # those that the page's JavaScript knows
+TEMPLATE = course.ASSETS / "explorer.html"
+ACTIVATIONS = (
+    "linear",
+    "relu",
+    "gelu",
+    "sigmoid",
+    "tanh",
+)  # those that the page's JavaScript knows
 THRESHOLD = 0.01  # nats; a dimension with no more KL than this carries nothing
 DRAWS = 200  # codes from the prior on which the page is compared with Keras
 
@@ -54,15 +60,23 @@ def write(path, encoder, decoder, x, labels, title="The latent space explorer"):
     """
     x, labels = vh.check_images(x).astype("float32"), np.asarray(labels)
     if labels.shape != (len(x),) or not np.isin(labels, range(10)).all():
-        raise ValueError(f"labels must be {len(x)} classes from 0 to 9, one for each image; got {labels.shape}.")
+        raise ValueError(
+            f"labels must be {len(x)} classes from 0 to 9, one for each image; got {labels.shape}."
+        )
     if getattr(encoder, "input_shape", (None, 784)) != (None, 784):
-        raise ValueError(f"encoder must take images (n, 784); this one takes {encoder.input_shape}.")
+        raise ValueError(
+            f"encoder must take images (n, 784); this one takes {encoder.input_shape}."
+        )
     codes = encoder(x)
     if not isinstance(codes, (list, tuple)) or len(codes) != 2:
-        raise ValueError("encoder must give z_mean and z_log_var; this one, like an autoencoder's, gives one array.")
+        raise ValueError(
+            "encoder must give z_mean and z_log_var; this one, like an autoencoder's, gives one array."
+        )
     z_mean, z_log_var = map(np.asarray, codes)
     if not (np.isfinite(z_mean).all() and np.isfinite(z_log_var).all()):
-        raise ValueError("encoder gives numbers that are not finite for x: train it anew.")
+        raise ValueError(
+            "encoder gives numbers that are not finite for x: train it anew."
+        )
     dimensions = z_mean.shape[1]
     garments = [
         {"name": f"{name} {number}", "z": z_mean[i].round(4).tolist()}
@@ -70,20 +84,37 @@ def write(path, encoder, decoder, x, labels, title="The latent space explorer"):
         for number, i in enumerate(np.flatnonzero(labels == label)[:2], 1)
     ]
     kl = np.asarray(vh.kl_to_prior(z_mean, z_log_var)).mean(axis=0)
-    model = {"layers": _rounded(_dense_layers(decoder, dimensions), dimensions), "kl": kl.round(6).tolist()}
-    z = np.random.default_rng(vh.SEED).normal(size=(DRAWS, dimensions)).astype("float32")
+    model = {
+        "layers": _rounded(_dense_layers(decoder, dimensions), dimensions),
+        "kl": kl.round(6).tolist(),
+    }
+    z = (
+        np.random.default_rng(vh.SEED)
+        .normal(size=(DRAWS, dimensions))
+        .astype("float32")
+    )
     expected = np.asarray(decoder(z))
     difference = np.abs(decode(model, z) - expected)
     if not difference.mean() <= 0.1 * expected.std():  # nan too
-        raise ValueError("decoder computes something other than its Dense layers one after the other.")
-    model |= {"garments": garments, "threshold": THRESHOLD, "draws": DRAWS, "difference": float(difference.max())}
+        raise ValueError(
+            "decoder computes something other than its Dense layers one after the other."
+        )
+    model |= {
+        "garments": garments,
+        "threshold": THRESHOLD,
+        "draws": DRAWS,
+        "difference": float(difference.max()),
+    }
     page = TEMPLATE.read_text(encoding="utf-8").replace("{{title}}", html.escape(title))
-    page, path = page.replace("{{model}}", json.dumps(model).replace("<", "\\u003c")), Path(path)
+    page, path = (
+        page.replace("{{model}}", json.dumps(model).replace("<", "\\u003c")),
+        Path(path),
+    )
     try:
-        files.write_text(path, page)
+        write_text(path, page)
     except OSError as error:
         path = Path(tempfile.mkdtemp(), path.name)
-        files.write_text(path, page)
+        write_text(path, page)
         print(f"{error} Until then it is {path}")
     return path
 
@@ -95,7 +126,9 @@ def read(path):
         FileNotFoundError, ValueError: there is no such file, or `write` did not make it.
     """
     page = Path(path).read_text(encoding="utf-8", errors="replace")
-    found = re.search(r'<script type="application/json" id="model">(.*?)</script>', page)
+    found = re.search(
+        r'<script type="application/json" id="model">(.*?)</script>', page
+    )
     if not found:
         raise ValueError(f"{Path(path).name} is not a page that explorer.write made.")
     return json.loads(found[1])
@@ -105,11 +138,22 @@ def decode(model, z):
     """The page's own arithmetic: images (n, 784) of codes z (n, d), from what `read` gives."""
     x = np.asarray(z, "float32")
     if x.ndim != 2 or x.shape[1] != len(model["kl"]) or not np.isfinite(x).all():
-        raise ValueError(f"z must be finite codes (n, {len(model['kl'])}), not {x.shape}.")
+        raise ValueError(
+            f"z must be finite codes (n, {len(model['kl'])}), not {x.shape}."
+        )
     for layer in model["layers"]:
-        kernel = np.frombuffer(base64.b64decode(layer["kernel"]), np.int8).reshape(x.shape[1], -1)
-        scale, bias = (np.frombuffer(base64.b64decode(layer[name]), "<f4") for name in ("scale", "bias"))
-        x = np.asarray(keras.activations.get(layer["activation"])(x @ kernel.astype("float32") * scale + bias))
+        kernel = np.frombuffer(base64.b64decode(layer["kernel"]), np.int8).reshape(
+            x.shape[1], -1
+        )
+        scale, bias = (
+            np.frombuffer(base64.b64decode(layer[name]), "<f4")
+            for name in ("scale", "bias")
+        )
+        x = np.asarray(
+            keras.activations.get(layer["activation"])(
+                x @ kernel.astype("float32") * scale + bias
+            )
+        )
     return x
 
 
@@ -121,18 +165,34 @@ def _dense_layers(decoder, dimensions):
             continue
         if not isinstance(layer, keras.layers.Dense):
             name = getattr(layer, "name", "decoder")
-            raise ValueError(f"decoder must be made of Dense layers; '{name}' is a {type(layer).__name__}.")
-        activation = getattr(layer.activation, "__name__", type(layer.activation).__name__)
+            raise ValueError(
+                f"decoder must be made of Dense layers; '{name}' is a {type(layer).__name__}."
+            )
+        activation = getattr(
+            layer.activation, "__name__", type(layer.activation).__name__
+        )
         if activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
-            raise ValueError(f"'{layer.name}' of the decoder has the activation {activation}; the page knows {known}.")
+            raise ValueError(
+                f"'{layer.name}' of the decoder has the activation {activation}; the page knows {known}."
+            )
         kernel = np.asarray(layer.kernel)
         if not np.isfinite(kernel).all():
-            raise ValueError(f"'{layer.name}' of the decoder has weights that are not finite: train it anew.")
+            raise ValueError(
+                f"'{layer.name}' of the decoder has weights that are not finite: train it anew."
+            )
         if len(kernel) != width:
-            raise ValueError(f"'{layer.name}' of the decoder takes {len(kernel)} numbers, but gets {width}.")
+            raise ValueError(
+                f"'{layer.name}' of the decoder takes {len(kernel)} numbers, but gets {width}."
+            )
         width = layer.units
-        found.append((kernel, np.asarray(layer.bias) if layer.use_bias else np.zeros(width), activation))
+        found.append(
+            (
+                kernel,
+                np.asarray(layer.bias) if layer.use_bias else np.zeros(width),
+                activation,
+            )
+        )
     if width != 784 or not found:
         raise ValueError(f"decoder must give images of 784 pixels, not {width}.")
     return found
@@ -157,9 +217,21 @@ def _rounded(layers, dimensions):
             whole[i] = np.rint(left[i] / scale).clip(-127, 127)
             lost = (left[i] - whole[i] * scale) / weights[i, i]
             left[i + 1 :] -= np.outer(weights[i, i + 1 :], lost)
-        x = np.asarray(keras.activations.get(activation)((x @ (whole * scale) + bias).astype("float32")), "float64")
-        arrays = {"kernel": whole, "scale": scale.astype("<f4"), "bias": bias.astype("<f4")}
-        coded = {name: base64.b64encode(array.tobytes()).decode() for name, array in arrays.items()}
+        x = np.asarray(
+            keras.activations.get(activation)(
+                (x @ (whole * scale) + bias).astype("float32")
+            ),
+            "float64",
+        )
+        arrays = {
+            "kernel": whole,
+            "scale": scale.astype("<f4"),
+            "bias": bias.astype("<f4"),
+        }
+        coded = {
+            name: base64.b64encode(array.tobytes()).decode()
+            for name, array in arrays.items()
+        }
         rounded.append({"activation": activation, **coded})
     return rounded
 
@@ -172,66 +244,33 @@ def show(path):
 
     The frame holds the page itself, so that no server has to deliver it, and a link that opens it
     in a tab of its own. Jupyter shows the frame where a notebook is trusted, as after running it.
-    Saved like this the notebook holds the page, about 0.8 MB: `strip` it before storing it.
+    Saved like this the notebook holds the page, about 0.8 MB: `tools.refresh.strip_explorer`
+    removes it before a notebook is stored.
     """
     model, page = read(path), Path(path).read_text(encoding="utf-8")
     kl = np.array(model["kl"])
     idle = [str(i) for i in np.flatnonzero(~(kl > model["threshold"]))]
-    marked = f"marked as carrying nothing: {', '.join(idle)}" if idle else "none marked as carrying nothing"
+    marked = (
+        f"marked as carrying nothing: {', '.join(idle)}"
+        if idle
+        else "none marked as carrying nothing"
+    )
     alt = f"The explorer at its start: a decoded garment, {len(kl)} sliders, one for each dimension, at 0; {marked}."
-    frame = _frame(f'srcdoc="{html.escape(page)}"', len(kl))
+    frame = iframe(f'srcdoc="{html.escape(page)}"', len(kl))
     shown = {"text/plain": alt, "text/html": frame}
     if "google.colab" not in sys.modules:  # Colab would show both
         shown["image/png"] = base64.b64encode(_picture(model)).decode()
-    display(shown, raw=True, metadata={"image/png": {"alt": alt}, "explorer": Path(path).name})
+    display(
+        shown,
+        raw=True,
+        metadata={"image/png": {"alt": alt}, "explorer": Path(path).name},
+    )
 
 
-def _frame(source, dimensions):
+def iframe(source, dimensions):
     """The HTML of a frame with the page."""
     style = f"width: 100%; height: {max(560, 36 * dimensions + 280)}px; border: 0"
     return f'<iframe {source} title="Explorer of the latent space" style="{style}"></iframe>'
-
-
-def strip(notebook):
-    """Take the page out of the outputs of an executed notebook (nbformat 4), in place, and return the notebook.
-
-    What remains is the picture, and a link to where one learns to run the notebook: for notebooks that are stored.
-    """
-    # Here, because who plays has no need of them, and the first takes a second.
-    import nbformat
-
-    import refresh
-
-    address, words = f"{refresh.repository()}#run-it", "Run this notebook"
-    link = {
-        "text/plain": f"{words} to play: {address}",
-        "text/html": f'<a href="{address}">{words}</a>, and the page itself appears here.',
-    }
-    for cell in notebook["cells"]:
-        for output in list(cell.get("outputs", [])):
-            if output.get("metadata", {}).get("explorer") and output["data"].pop("text/html", None):
-                cell["outputs"].append(nbformat.v4.new_output("display_data", link, metadata={"run_it": True}))
-    return notebook
-
-
-def embed(notebook, folder):
-    """Let a notebook, executed or stored, take its explorers from their pages in `folder`, in place.
-
-    For rendered pages beside which those pages lie. Where one is not there, the picture remains.
-
-    Returns:
-        The pages that are needed, a list of paths.
-    """
-    pages = []
-    for cell in notebook["cells"]:
-        outputs = cell.get("outputs", [])
-        for output in list(outputs):
-            path = Path(folder, output.get("metadata", {}).get("explorer", ""))
-            if path.is_file():
-                pages.append(path)
-                output["data"]["text/html"] = _frame(f'src="{html.escape(path.name)}"', len(read(path)["kl"]))
-                outputs[:] = [other for other in outputs if not other.get("metadata", {}).get("run_it")]
-    return pages
 
 
 def _picture(model):
@@ -239,13 +278,26 @@ def _picture(model):
     kl = np.array(model["kl"])
     order = np.argsort(-kl)
     height = max(2.6, 0.24 * len(kl) + 0.3)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7, height), width_ratios=[1, 1.6], layout="constrained")
-    left.imshow(decode(model, np.zeros((1, len(kl)))).reshape(28, 28), "gray", vmin=0, vmax=1, interpolation="none")
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7, height), width_ratios=[1, 1.6], layout="constrained"
+    )
+    left.imshow(
+        decode(model, np.zeros((1, len(kl)))).reshape(28, 28),
+        "gray",
+        vmin=0,
+        vmax=1,
+        interpolation="none",
+    )
     left.set(xticks=[], yticks=[])
     right.hlines(range(len(kl)), -3, 3, color="0.75", linewidth=3)
     right.plot(np.zeros(len(kl)), range(len(kl)), "o", color="#0b5cad")
-    words = [f"{kl[i]:.2f} nats" if kl[i] > model["threshold"] else "carries nothing" for i in order]
-    right.set_yticks(range(len(kl)), [f"dimension {i}   {said}" for i, said in zip(order, words)])
+    words = [
+        f"{kl[i]:.2f} nats" if kl[i] > model["threshold"] else "carries nothing"
+        for i in order
+    ]
+    right.set_yticks(
+        range(len(kl)), [f"dimension {i}   {said}" for i, said in zip(order, words)]
+    )
     right.tick_params(left=False)
     right.spines[:].set_visible(False)
     right.set(xticks=[-3, 0, 3], ylim=(len(kl) - 0.5, -0.5))
@@ -273,21 +325,36 @@ def animate(frames, alt):
     """
     frames = vh.check_images(frames, "frames")
     if len(frames) < 2:
-        raise ValueError(f"frames must be two or more images (n, 784), not an array {frames.shape}.")
+        raise ValueError(
+            f"frames must be two or more images (n, 784), not an array {frames.shape}."
+        )
     images = np.rint(frames.clip(0, 1) * 255).astype("uint8").reshape(-1, 28, 28)
     sheet = np.full((172, 168 + 12 + 6 * 88 - 4), 255, "uint8")
-    for place, i in enumerate(np.linspace(0, len(images) - 1, min(12, len(images))).round().astype(int)):
+    for place, i in enumerate(
+        np.linspace(0, len(images) - 1, min(12, len(images))).round().astype(int)
+    ):
         top, left = 88 * (place // 6), 180 + 88 * (place % 6)
-        sheet[top : top + 84, left : left + 84] = images[i].repeat(3, axis=0).repeat(3, axis=1)
+        sheet[top : top + 84, left : left + 84] = (
+            images[i].repeat(3, axis=0).repeat(3, axis=1)
+        )
     order = [*range(len(images)), *range(len(images) - 2, 0, -1)]
     pictures = []
     for i in order:
         sheet[2:170, :168] = images[i].repeat(6, axis=0).repeat(6, axis=1)
         pictures.append(Image.fromarray(sheet.copy()))
     times = [
-        round(3000 / (len(images) - 1) + 500 * (i in (0, len(images) - 1))) for i in order
+        round(3000 / (len(images) - 1) + 500 * (i in (0, len(images) - 1)))
+        for i in order
     ]  # ms, a rest at the ends
     file = io.BytesIO()
-    pictures[0].save(file, "PNG", save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=True)
+    pictures[0].save(
+        file,
+        "PNG",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=times,
+        loop=0,
+        optimize=True,
+    )
     data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": alt}
     display(data, raw=True, metadata={"image/png": {"alt": alt}})

@@ -1,0 +1,239 @@
+"""Fashion-MNIST: find the files, verify them, download them, and split them.
+
+Needs neither Keras nor TensorFlow.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import os
+import tempfile
+import urllib.request
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from course import SAMPLE
+
+CLASS_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+# The last images of the training file are for validation.
+VALIDATION = {"full": 5_000, "sample": 500}
+QUICK_IMAGES, QUICK_EPOCHS = 2_000, 2
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
+DOWNLOAD = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # Keras' own
+TIMEOUT = 8  # seconds without an answer, after which a download is given up
+
+# SHA-256 of the decompressed bytes: the .gz files themselves differ between sources.
+SHA256 = {
+    "full": {
+        "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+    "sample": {
+        "train-images-idx3-ubyte.gz": "1824d9b84e5fea249274ad03cbea32ce55f5c021b6ec9da5c1b709f313ff13d5",
+        "train-labels-idx1-ubyte.gz": "14b48046144ec2190ffe7969f350d420fe3397edfccf76352b23f6d8dfa9dcf1",
+        "t10k-images-idx3-ubyte.gz": "1952a789bbd6f416164ae8e95b230316e8109a9b0a763eb7815cdbd91bce128d",
+        "t10k-labels-idx1-ubyte.gz": "1a987b9f29d1c4588da08f9ac9b8fe9786ba7cf3bd184176d0afa7c7186820bf",
+    },
+}
+
+SAMPLE_NOTICE = """\
+**********************************************************************
+*  THIS IS A SAMPLE: 6,000 + 1,000 images of the 60,000 + 10,000.    *
+*  Everything runs, but the results will be worse than the course's. *
+*  For the full data, connect to the internet and run this again; or *
+*  on Debian or Ubuntu: apt-get install dataset-fashion-mnist; or    *
+*  put the four .gz files in a folder and name it in                 *
+*  FASHION_MNIST_DIR.                                                *
+**********************************************************************"""
+
+
+class Data(NamedTuple):
+    """Images as float32 (n, 784) in [0, 1], labels as int64 (n,) from 0 to 9."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_val: np.ndarray
+    y_val: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    is_full_run: bool  # all 70,000 images and no quick mode: results are comparable
+
+
+def quick_mode():
+    """Whether VAE_COURSE_QUICK asks for a short run: fewer epochs and training images."""
+    return os.environ.get("VAE_COURSE_QUICK", "") not in ("", "0")
+
+
+def limit_epochs(number):
+    """`number` of epochs; at most 2 in quick mode."""
+    return min(number, QUICK_EPOCHS) if quick_mode() else number
+
+
+def load_data():
+    """Fashion-MNIST, split into training, validation and test images.
+
+    Looks in the folder FASHION_MNIST_DIR if that is set, and nowhere else. Otherwise in
+    Debian's package, Keras' cache, Keras' download, and last the sample in
+    course/assets/sample. A file is used only if the SHA-256 of its content is right.
+
+    Returns:
+        `Data`, with 55,000 / 5,000 / 10,000 images (sample: 5,500 / 500 / 1,000).
+
+    Raises:
+        OSError, ValueError: FASHION_MNIST_DIR, or the sample, lacks a file or contains
+            a wrong one. The message names the file and says what to do.
+    """
+    kind, contents = find_files()
+    images, y, x_test, y_test = parse_idx(contents)
+    x_val, y_val = images[-VALIDATION[kind] :], y[-VALIDATION[kind] :]
+    n_train = QUICK_IMAGES if quick_mode() else len(images) - len(x_val)
+    sizes = f"{n_train:,} training, {len(x_val):,} validation, {len(x_test):,} test"
+    print(f"Fashion-MNIST: {sizes} images{' (quick mode)' * quick_mode()}")
+    is_full_run = kind == "full" and not quick_mode()
+    return Data(
+        images[:n_train], y[:n_train], x_val, y_val, x_test, y_test, is_full_run
+    )
+
+
+def load_sample():
+    """The sample's arrays: 6,000 images and labels to train, 1,000 of each to test."""
+    return parse_idx(read_folder(SAMPLE)[1])
+
+
+def one_of_each(labels):
+    """Index of the first image of each class in `labels` (n,): (10,).
+
+    Raises:
+        ValueError: a class is missing, or `labels` is not one-dimensional.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or set(range(10)) - set(labels.tolist()):
+        raise ValueError("labels must be classes (n,), each of 0 to 9 at least once.")
+    return np.array([np.flatnonzero(labels == c)[0] for c in range(10)])
+
+
+# ---------------------------------------------------------------- find and verify
+
+
+def find_files():
+    """The first complete set of files: "full" or "sample", {name: decompressed bytes}.
+
+    See `load_data` for the places and the errors.
+    """
+    folder = os.path.expanduser(os.environ.get("FASHION_MNIST_DIR", ""))
+    if folder and not os.path.isdir(folder):
+        raise FileNotFoundError(
+            f"FASHION_MNIST_DIR is {folder}, which is not a folder: "
+            "set it to an existing folder, or unset it."
+        )
+    keras_home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    cache = Path(keras_home, "datasets", "fashion-mnist")
+    places = [(DEBIAN, read_file), (cache, read_or_download), (SAMPLE, read_file)]
+    if folder:
+        places = [(Path(folder), read_file)]
+    for place in places:
+        try:
+            kind, contents = read_folder(*place)
+            break
+        except (OSError, ValueError) as error:
+            if place is places[-1]:
+                raise
+            # A missing file is nothing to report; a damaged one is.
+            if not isinstance(error, FileNotFoundError):
+                print(error)
+    if kind == "sample":
+        print(SAMPLE_NOTICE)
+    return kind, contents
+
+
+def read_folder(folder, read=None):
+    """The four files of a folder: "full" or "sample", {name: decompressed bytes}.
+
+    `read` reads one file; default `read_file`.
+    """
+    files = {name: (read or read_file)(folder / name) for name in SHA256["full"]}
+    kinds = {kind for kind, _ in files.values()}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"{folder} mixes files of the full data and of the sample: keep one kind."
+        )
+    return kinds.pop(), {name: content for name, (_, content) in files.items()}
+
+
+def read_file(path):
+    """Read and verify one file: "full" or "sample", decompressed bytes."""
+    try:
+        return _verify(path.name, path.read_bytes())
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be read ({error.strerror}): "
+            "put Fashion-MNIST's file of that name there, and check its permissions."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}: delete it and get it again.") from None
+
+
+def _verify(name, compressed):
+    """ "full" or "sample", and the content of a .gz file, if its SHA-256 is known."""
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        content = gzip.decompress(compressed)
+        digest = hashlib.sha256(content).hexdigest()
+        for kind, digests in SHA256.items():
+            if digests[name] == digest:
+                return kind, content
+    raise ValueError("damaged, or not Fashion-MNIST's file of that name")
+
+
+def read_or_download(path):
+    """`read_file` in Keras' cache; a missing or damaged file is downloaded.
+
+    A download replaces a file only after it has been verified.
+    """
+    try:
+        return read_file(path)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"{str(error).rsplit(': ', 1)[0]}: downloading it.")
+    try:
+        with urllib.request.urlopen(DOWNLOAD + path.name, timeout=TIMEOUT) as response:
+            compressed = response.read()
+        verified = _verify(path.name, compressed)
+    except Exception as error:  # urllib, http and ssl each raise their own
+        raise OSError(
+            f"{path.name} could not be downloaded ({str(error) or 'no answer'}): "
+            "check the internet connection and try again."
+        ) from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as unfinished:
+            Path(unfinished, path.name).write_bytes(compressed)
+            Path(unfinished, path.name).replace(path)
+    except OSError as error:
+        print(
+            f"{path} could not be saved ({error.strerror}): free some disk space, "
+            "or check the permissions of the folder."
+        )
+    return verified
+
+
+def parse_idx(contents):
+    """Images (n, 784) and labels (n,) as in `Data`, of {name: decompressed bytes}.
+
+    A list, in the order of `contents`. Images follow a header of 16 bytes, labels one
+    of 8.
+    """
+    return [
+        np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 784).astype("float32") / 255
+        if "images" in name
+        else np.frombuffer(raw, np.uint8, offset=8).astype("int64")
+        for name, raw in contents.items()
+    ]

@@ -1,0 +1,59 @@
+"""How the course's figures look, and the grid of images that most chapters show."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+
+def use_style():
+    """Figures of the course: the colour-blind-safe palette petroff10, sharp on a laptop screen."""
+    plt.style.use("petroff10")
+    plt.rcParams.update({
+        "figure.dpi": 100, "figure.constrained_layout.use": True, "axes.grid": False, "image.cmap": "gray",
+        "image.interpolation": "none", "axes.spines.top": False, "axes.spines.right": False,
+    })  # fmt: skip
+
+
+def show(figure, alt):
+    """Display a figure once, with `alt` as its alternative text, and close it."""
+    from IPython.display import display
+
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def image_grid(rows, row_labels=None, column_labels=None, size=0.85):
+    """Figure with one row of pictures for each of `rows`, values in [0, 1].
+
+    A row is an array (columns, 784) of images, or (columns, height, width) of anything else.
+
+    Raises:
+        ValueError: a row is neither.
+    """
+    rows = [np.asarray(row) for row in rows]
+    rows = [
+        row.reshape(-1, 28, 28) if row.ndim == 2 and row.shape[1] == 784 else row
+        for row in rows
+    ]
+    if not rows or any(
+        row.ndim != 3 or not row.size or not np.abs(row).max() < 10 for row in rows
+    ):
+        raise ValueError(
+            f"rows must be images (columns, 784) in [0, 1], not {[row.shape for row in rows][:3]}."
+        )
+    columns = max(map(len, rows))
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        squeeze=False,
+        figsize=(size * columns + 1.2 * bool(row_labels), size * len(rows) + 0.3),
+    )
+    for i, j in np.ndindex(*axes.shape):
+        axes[i, j].set(xticks=[], yticks=[])
+        axes[i, j].spines[:].set(visible=j < len(rows[i]), color="0.8", linewidth=0.5)
+        if j < len(rows[i]):
+            axes[i, j].imshow(rows[i][j], vmin=0, vmax=1)
+    for axis, label in zip(axes[:, 0], row_labels or ()):
+        axis.set_ylabel(label, rotation=0, ha="right", va="center")
+    for axis, label in zip(axes[0], column_labels or ()):
+        axis.set_title(label, fontsize=9)
+    return figure

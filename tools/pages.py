@@ -1,0 +1,260 @@
+"""Render the course as pages for a browser, with Sphinx.
+
+usage: python -m tools.pages      the stored notebooks into build/pages/; runs nothing
+
+The sources are assembled in a temporary folder with the layout of the repository, so
+that links between files stay as they are; docs/conf.py has Sphinx' settings. The pages
+load nothing from elsewhere. What they need beyond the course's own requirements is the
+dependency group `pages` in pyproject.toml.
+"""
+
+import html
+import importlib.util
+import io
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+INTERRUPTED = "\nInterrupted."
+
+try:  # these imports take seconds
+    import nbformat
+
+    import course
+    import vae_helpers as vh
+    from course import explorer
+    from course.files import write_errors
+    from tools import refresh
+except KeyboardInterrupt:
+    if __name__ == "__main__":
+        sys.exit(INTERRUPTED)
+    raise  # run.py says more
+except ImportError as error:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"{error} (To install: python -m pip install -r requirements.txt)")
+
+MISSING = (
+    "The pages are left out, because Sphinx is not installed here: "
+    "python -m pip install --group pages (pip 25.1 or newer), and run this again."
+)
+NEEDED = ("sphinx", "myst_nb", "furo", "math_core", "ziamath")
+# The pages beside the chapters. What students are given may lack some.
+BESIDE = ("mistakes.md", "teaching.md", "results.md", "performance.md")
+# A picture that the page would fetch from elsewhere.
+BADGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
+LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]*)([^)\s]*)\)")
+
+
+def installed():
+    """Whether everything that renders the pages is installed."""
+    return all(importlib.util.find_spec(name) for name in NEEDED)
+
+
+def stored():
+    """The stored chapters and exercises, {path: notebook}. Solutions have no page."""
+    paths = [path for path in refresh.notebooks() if path.stem != "solutions"]
+    return {path: refresh.read_notebook(path) for path in paths}
+
+
+def write(notebooks, results, explorers=None):
+    """Render executed notebooks, and the rest of the course as stored, into build/pages.
+
+    Args:
+        notebooks: {path: executed notebook}.
+        results: the section of the first page that compares results, in Markdown.
+        explorers: the folder with the explorer pages that the notebooks link to;
+            default: build.
+
+    Returns:
+        The path of the first page.
+
+    Raises:
+        OSError: the pages could not be written.
+        ValueError: Sphinx found a fault, such as a link that leads nowhere. The pages
+            are written all the same.
+    """
+    from sphinx.application import Sphinx  # here: the course runs without it
+    from sphinx.util.docutils import docutils_namespace
+
+    executed = {p.name: n for p, n in notebooks.items() if p.stem != "solutions"}
+    chapters = {path.name: notebook for path, notebook in stored().items()} | executed
+    docs = [name for name in BESIDE if (course.ROOT / "docs" / name).is_file()]
+    pages = [*(f"notebooks/{name}" for name in chapters), *(f"docs/{n}" for n in docs)]
+    build = course.BUILD / "pages"
+    with write_errors(build), tempfile.TemporaryDirectory(dir=course.BUILD) as folder:
+        source, rendered = Path(folder, "source"), Path(folder, "pages")
+        for place in ("static", "source/notebooks", "source/docs", "pages/notebooks"):
+            Path(folder, place).mkdir(parents=True)
+        for name, notebook in chapters.items():
+            notebook = _prepared(
+                notebook, pages, explorers or course.BUILD, rendered / "notebooks"
+            )
+            nbformat.write(notebook, source / "notebooks" / name)
+        for name in docs:
+            text = (course.ROOT / "docs" / name).read_text(encoding="utf-8")
+            text = _local_links(text, "docs", pages)
+            (source / "docs" / name).write_text(text, encoding="utf-8")
+        first_page = _first_page(pages, executed, results)
+        (source / "index.md").write_text(first_page, encoding="utf-8")
+        shutil.copytree(course.ROOT / "docs" / "pictures", source / "docs" / "pictures")
+        static = Path(folder, "static")
+        shutil.copy(course.ASSETS / "pages.css", static)
+        shutil.copy(_font(), static / "math.ttf")
+        warnings = io.StringIO()
+        with docutils_namespace():
+            Sphinx(
+                source,
+                course.ROOT / "docs",
+                rendered,
+                Path(folder, "doctrees"),
+                "html",
+                {"html_static_path": [str(static)]},
+                status=None,
+                warning=warnings,
+            ).build()
+        _mend_accessibility(rendered)
+        _replace(build, rendered, Path(folder, "old"))
+    if warnings.getvalue():
+        text = warnings.getvalue().replace(f"{source}/", "")
+        text = re.sub(r"\x1b\[[\d;]*m", "", text).strip()  # without colours
+        raise ValueError(f"The pages are in {build}, but Sphinx found a fault: {text}")
+    return build / "index.html"
+
+
+def _mend_accessibility(folder):
+    """For those who read by keyboard or by ear: what the theme leaves out."""
+    for page in folder.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        text = text.replace("<pre>", '<pre tabindex="0">')
+        text = text.replace('role="heading"', 'role="heading" aria-level="2"')
+        page.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _replace(place, new, old):
+    """Move the folder `new` to `place`, and what was there to `old`, or do nothing."""
+    try:
+        if place.is_dir():
+            place.rename(old)
+        new.rename(place)
+    except BaseException:  # Ctrl-C too
+        if old.is_dir() and not place.exists():
+            old.rename(place)
+        raise
+
+
+def _prepared(notebook, pages, explorers, folder):
+    """A copy of a notebook as Sphinx needs it; its explorers are copied to `folder`."""
+    notebook = nbformat.from_dict(notebook)
+    for page in embed_explorers(notebook, explorers):
+        shutil.copy(page, folder)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _local_links(cell.source, "notebooks", pages)
+        for output in cell.get("outputs", []):  # myst-nb leaves alternative text out
+            data = output.get("data", {})
+            if "image/png" in data and "text/html" not in data:
+                image = data["image/png"].strip()
+                alt = html.escape(output.metadata.get("image/png", {}).get("alt", ""))
+                tag = f'<img alt="{alt}" src="data:image/png;base64,{image}">'
+                data["text/html"] = tag
+    return notebook
+
+
+def embed_explorers(notebook, folder):
+    """Let a notebook show its explorers from the pages in `folder`, in place.
+
+    Where a page is not there, the picture remains.
+
+    Returns:
+        The pages that are needed, a list of paths.
+    """
+    pages = []
+    for cell in notebook["cells"]:
+        outputs = cell.get("outputs", [])
+        for output in list(outputs):
+            path = Path(folder, output.get("metadata", {}).get("explorer", ""))
+            if path.is_file():
+                pages.append(path)
+                address = f'src="{html.escape(path.name)}"'
+                frame = explorer.iframe(address, len(explorer.read(path)["kl"]))
+                output["data"]["text/html"] = frame
+                outputs[:] = [
+                    other
+                    for other in outputs
+                    if not other.get("metadata", {}).get("run_it")
+                ]
+    return pages
+
+
+def _local_links(text, folder, pages):
+    """Markdown of a file in `folder` whose links work in the rendered course.
+
+    Badges become text. A link to a file that has no page leads to the repository.
+    """
+
+    def target(match):
+        path = (course.ROOT / folder / match[1]).resolve()
+        if not path.is_relative_to(course.ROOT):
+            return match[0]
+        name = path.relative_to(course.ROOT).as_posix()
+        if name in pages or name.startswith("docs/pictures/"):
+            return match[0]
+        return f"]({refresh.repository()}/blob/main/{name}{match[2]})"
+
+    return LINK.sub(target, BADGE.sub(r"\1", text))
+
+
+def _first_page(pages, executed, results):
+    """README up to its list of chapters, the list of pages, the results."""
+    readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
+    opening = readme.partition("\n## The chapters")[0]
+    said = "All show the outputs that are stored in the course."
+    if executed:
+        names = ", ".join(Path(name).stem for name in executed)
+        said = f"Run on this machine: {names}. The others show stored outputs."
+    chapters, docs = (
+        [page for page in pages if page.startswith(f"{folder}/")]
+        for folder in ("notebooks", "docs")
+    )
+    toctree = ["```{toctree}", ":maxdepth: 1"]
+    lines = [
+        _local_links(opening, "", pages), "", "## The chapters", "", said, "",
+        *toctree, ":caption: The course", *chapters, "```",
+        *toctree, ":caption: Beside it", *docs, "```", "", results, "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _font():
+    """The font STIX Two Math from ziamath, for readers whose system has none."""
+    folder = Path(importlib.util.find_spec("ziamath").origin).parent
+    return folder / "fonts" / "STIXTwoMath-Regular.ttf"
+
+
+def main():
+    """Render the stored notebooks, with the explorer of the stored models."""
+    if not installed():
+        sys.exit(MISSING)
+    encoder, decoder = (
+        vh.load(course.REFERENCE / f"vae_{part}.keras")
+        for part in ("encoder", "decoder")
+    )
+    data = vh.load_data()
+    with tempfile.TemporaryDirectory() as folder:
+        page, title = Path(folder, "explorer.html"), "The VAE of chapter 03"
+        explorer.write(page, encoder, decoder, data.x_val, data.y_val, title)
+        table = refresh.results_table(stored().values())
+        results = f"## What you should see\n\n{table}"
+        print(f"Read on: {write({}, results, Path(folder))}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
