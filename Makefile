@@ -96,7 +96,7 @@ WITH_TENSORFLOW = build/environments/colab build/environments/lowest $(NEWEST)
 SAVED = $(addprefix build/exchange/,$(notdir $(WITH_TENSORFLOW)))
 READY = $(patsubst %,%/ready,$(filter build/%,$(WITH_TENSORFLOW)))
 
-test-exchange: $(READY) build/environments/jax/ready .venv/course  ## load each one's models in all
+test-exchange: $(READY) build/environments/jax/ready .venv/course  ## load the models that each saves in all others
 	set -e; for environment in $(WITH_TENSORFLOW); do \
 	    $$environment/bin/python -m tools.environments --save build/exchange/$${environment##*/}; done
 	set -e; for environment in $(WITH_TENSORFLOW); do \

@@ -9,20 +9,20 @@ models in chapter 05; `course.exercises` checks answers.
 """
 
 try:
-    from course import backend  # noqa: F401  isort: skip  (first, before Keras)
-except ModuleNotFoundError as error:
-    if not (error.name or "").startswith("course"):
+    from course import BUILD, EXPERIMENTS, backend  # noqa: F401  isort: skip  (first)
+except ImportError as error:
+    if error.name != "course":
         raise
-    raise ModuleNotFoundError(
-        "vae_helpers.py needs the folder `course` beside it: "
-        "clone the whole repository, or copy both."
+    raise ImportError(
+        "vae_helpers.py needs its own folder `course` beside it: clone the whole "
+        "repository vae-vs-autoencoder, or copy both."
     ) from None
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from course import BUILD, EXPERIMENTS, saving  # noqa: F401
+from course import saving
 from course.data import (  # noqa: F401
     CLASS_NAMES,
     Data,
@@ -90,7 +90,7 @@ def split_autoencoder(autoencoder):
 def build_encoder(latent_dim=10, activation="relu"):
     """VAE encoder 784 - 512 - 256 - 128 - two linear heads of `latent_dim` units.
 
-    Input (batch, 784) in [0, 1]; outputs `z_mean` and `z_log_var`, both (batch, latent_dim).
+    Input (batch, 784) in [0, 1]; outputs `z_mean`, `z_log_var`, (batch, latent_dim).
     """
     image = keras.Input((784,), name="image")
     x = image
@@ -104,7 +104,7 @@ def build_encoder(latent_dim=10, activation="relu"):
 def build_decoder(latent_dim=10, activation="relu"):
     """VAE decoder `latent_dim` - 128 - 256 - 512 - 784 (sigmoid).
 
-    Input z (batch, latent_dim); output (batch, 784), the probability of "on" for each pixel.
+    Input z (batch, latent_dim); output (batch, 784), each pixel's probability of "on".
     """
     z = keras.Input((latent_dim,), name="z")
     x = z
@@ -252,9 +252,9 @@ def load(path):
 
 
 def load_trained(*names):
-    """Models of `MODELS`, as a list: the reader's own if all are there, else the reference.
+    """Models of `MODELS`: the reader's own if all are there, else the reference.
 
-    Errors as in `course.saving.load_trained`.
+    Returns a list. Errors as in `course.saving.load_trained`.
     """
     return saving.load_trained(MODELS, *names)
 
@@ -298,9 +298,10 @@ def mse(x, x_hat):
 
 
 def distance_to_nearest(codes, others):
-    """Euclidean distance of each row of `codes` (n, d) to the nearest of `others` (m, d).
+    """Euclidean distance of each row of `codes` to the nearest row of `others`.
 
-    The result is (n,), in float64; 0 where a row is among the others.
+    `codes` is (n, d), `others` (m, d). The result is (n,), in float64, and 0 where a
+    row is among the others.
     """
     codes, others = np.asarray(codes), np.asarray(others)
     if codes.ndim != 2 or codes.shape[1:] != others.shape[1:] or not len(others):

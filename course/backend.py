@@ -11,46 +11,58 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-@contextlib.contextmanager
-def _stderr_closed():
-    """Send what the process writes to stderr nowhere, for as long as the context lasts.
+def _reopen_closed_streams():
+    """Open the null device where standard input, output or errors are closed.
 
-    TensorFlow prints there (no GPU, oneDNN, ...) before any of its settings can stop it,
-    and notebooks would store the messages. TF_CPP_MIN_LOG_LEVEL=0 shows them.
+    Otherwise the next files to be opened would take their numbers, and what TensorFlow
+    prints would be written into those files.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+
+
+@contextlib.contextmanager
+def _discarded_stderr():
+    """Discard what the process writes to stderr, for as long as the context lasts.
+
+    TensorFlow prints there (no GPU, oneDNN, ...) before any of its settings can stop
+    it, and notebooks would store the messages. TF_CPP_MIN_LOG_LEVEL=0 shows them.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
         yield
         return
+    stderr = os.dup(2)
     try:
-        stderr = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "wb") as null_device:
+            os.dup2(null_device.fileno(), 2)
         yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
 
 
-with _stderr_closed():
+_reopen_closed_streams()
+with _discarded_stderr():
     try:
         import keras
 
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
-            with contextlib.suppress(Exception):  # no XLA: `fit` will say so
+            with contextlib.suppress(Exception):  # without XLA, `fit` reports it
                 tf.function(lambda: tf.zeros(1) + 1, jit_compile=True)()
     except (ImportError, ValueError) as error:
-        reason = f"Keras cannot run on {os.environ['KERAS_BACKEND']} here ({error})"
+        name, first_line = os.environ["KERAS_BACKEND"], str(error).partition("\n")[0]
+        advice = "set KERAS_BACKEND=tensorflow"
+        if name == "tensorflow":
+            advice = "install what requirements.txt lists"
         raise ImportError(
-            f"{reason}: set KERAS_BACKEND=tensorflow and start Python again."
+            f"Keras cannot run on {name} here ({first_line}): "
+            f"{advice} and start Python again."
         ) from None
 
-keras.config.set_floatx("float32")  # whatever else keras.json says
+keras.config.set_floatx("float32")  # whatever else keras.json sets
 if keras.backend.backend() != "tensorflow":
     print(
         f"Keras runs on {keras.backend.backend()}. The chapters need TensorFlow: "

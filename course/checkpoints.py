@@ -1,8 +1,9 @@
-"""The state of a training in one file, from which it goes on as if nothing had happened.
+"""The state of a training in one file, from which it resumes as if undisturbed.
 
-`run.py` asks `vae_helpers.fit` for it, by naming a folder in VAE_COURSE_RESUME. The folder stands for the code:
-its name follows from the notebook and the modules. The file in it stands for one training: its name follows from
-the data, the first weights and the settings. What was changed is another training, and begins anew.
+`tools/run.py` asks `fit` for checkpoints by naming a folder in VAE_COURSE_RESUME. The
+folder stands for the code: its name follows from the notebook and the modules. A file
+in it stands for one training: its name follows from the data, the first weights and the
+settings. A training that was changed is another one, and starts from the beginning.
 """
 
 import collections
@@ -12,7 +13,6 @@ import os
 import sys
 import time
 import zipfile
-from importlib.metadata import version
 from pathlib import Path
 
 from course import backend  # noqa: F401  isort: skip  (before Keras)
@@ -21,125 +21,148 @@ import keras
 import numpy as np
 
 from course.files import atomic_write
-from course.training import training_state
 
-_begun = collections.Counter()  # trainings of this kernel that begin alike
+# What reading a damaged .npz file, or one of another model, raises.
+DAMAGED = (
+    OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+
+_count = collections.Counter()  # trainings of this process that start alike
+
+
+def training_state(model):
+    """All variables that training changes: the model's, then its optimiser's.
+
+    Among the model's are the states of its noise, and the KL weight of a VAE.
+    """
+    if model.built:
+        model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]
 
 
 def code_fingerprint(*modules, data=b""):
-    """16 letters that change as soon as these modules do, the data (bytes, or an array), or what Keras runs on."""
+    """16 letters that change with these modules, the data and what Keras runs on.
+
+    `data` is bytes or an array.
+    """
+    engine = keras.backend.backend()
+    versions = [keras.__version__, np.__version__, engine]
+    versions.append(getattr(sys.modules.get(engine), "__version__", ""))
     parts = [Path(module).read_bytes() for module in modules]
-    parts += [
-        f"{sys.version} {[version(name) for name in ('tensorflow', 'keras', 'numpy')]}".encode(),
-        data,
-    ]
+    parts += [f"{sys.version} {versions}".encode(), data]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
     return digest.hexdigest()[:16]
 
 
-def write(path, model, **about):
-    """Keep the state of a model in a file, with what is to be known about it; whole or not at all."""
+def write(path, model, states=(), **about):
+    """Write the state of a model to a file, whole or not at all.
+
+    `states` are dictionaries of arrays, one for each callback that keeps a state;
+    `about` is stored as JSON.
+    """
+    values = [variable.numpy() for variable in training_state(model)]
+    arrays = {f"{i} {k}": v for i, state in enumerate(states) for k, v in state.items()}
     with atomic_write(path) as [name]:
-        np.savez(
-            name,
-            *[v.numpy() for v in training_state(model)],
-            about=json.dumps(about, default=float),
-        )
+        np.savez(name, *values, about=json.dumps(about, default=float), **arrays)
 
 
-def read(path, model):
-    """Give a model the state in a file; returns what `write` was told about it.
+def read(path, model, callbacks=()):
+    """Give a model, and callbacks with `set_state`, the state in a file.
+
+    Returns:
+        What `write` was given as `about`.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or belongs to another model.
     """
     try:
         with np.load(path) as file:
-            values = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
-            about = json.loads(str(file["about"]))
+            arrays = {name: file[name] for name in file.files}
+        about = json.loads(str(arrays.pop("about")))
+        count = sum(name.startswith("arr_") for name in arrays)
+        values = [arrays.pop(f"arr_{i}") for i in range(count)]
         for variable, value in zip(training_state(model), values, strict=True):
             variable.assign(value)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        RuntimeError,
-        zipfile.BadZipFile,
-    ) as error:
+        for i, callback in enumerate(callbacks):
+            names = [name for name in arrays if name.startswith(f"{i} ")]
+            callback.set_state({n.removeprefix(f"{i} "): arrays[n] for n in names})
+    except DAMAGED as error:
         raise ValueError(
-            f"{path} is damaged ({error}): delete it, and the training begins anew."
+            f"{path} is damaged ({error}): delete it to restart training."
         ) from None
     return about
 
 
-def _name(model, arrays, *settings):
-    """16 letters that stand for a training: the model and its first weights, the data, the settings."""
-    loss = (
-        model.loss
-        if isinstance(model.loss, str)
-        else getattr(model.loss, "__name__", type(model.loss).__name__)
-    )
-    optimizer = (
-        type(model.optimizer).__name__,
-        {**model.optimizer.get_config(), "name": "numbered"},
-    )
-    digest = hashlib.sha256(repr((model.name, loss, optimizer, *settings)).encode())
-    for array in [*arrays, *(variable.numpy() for variable in training_state(model))]:
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()[:16]
+def checkpoint_folder(callbacks):
+    """The folder named in VAE_COURSE_RESUME, if this training can be resumed, or None.
 
-
-def keeper(model, callbacks, arrays, *settings):
-    """A callback that keeps the state of a training after each epoch, and takes up what an earlier run kept.
-
-    It does nothing if another callback acts at the end of epochs: what that one collects would have holes.
+    It cannot if a callback acts at the end of epochs and has no `get_state` and
+    `set_state`: what it collects would have gaps.
     """
-    nothing = keras.callbacks.Callback.on_epoch_end
-    if any(
-        getattr(other.on_epoch_end, "__func__", None) is not nothing
-        for other in callbacks
-    ):
-        return keras.callbacks.Callback()
-    name = _name(model, arrays, *settings)
-    _begun[name] += 1
-    path = Path(os.environ["VAE_COURSE_RESUME"]) / f"{name}-{_begun[name]}.npz"
-    state = {"start": time.perf_counter()}
+    folder = os.environ.get("VAE_COURSE_RESUME")
+    return Path(folder) if folder and all(map(_can_resume, callbacks)) else None
 
-    def train_begin(logs=None):
-        if path.is_file():
-            before = read(path, model)
-            model._initial_epoch = before["done"]
-            model.history.history.update(before["history"])
-            state["start"] -= before["seconds"]
-            callback.params["before"] = before
 
-    def epoch_end(epoch, logs):
-        history = {
-            key: [*model.history.history.get(key, []), value]
-            for key, value in logs.items()
-        }
-        done = callback.params["epochs"] if model.stop_training else epoch + 1
+def _can_resume(callback):
+    if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
+        return True
+    function = getattr(callback.on_epoch_end, "__func__", None)
+    return function is keras.callbacks.Callback.on_epoch_end
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes the state of a training after each epoch; resumes from an earlier run's.
+
+    Callbacks with `get_state` and `set_state` (a dictionary of arrays) are stored and
+    restored with the rest.
+    """
+
+    def __init__(self, folder, callbacks, arrays, settings):
+        super().__init__()
+        self.folder, self.arrays, self.settings = folder, arrays, settings
+        self.stateful = [c for c in callbacks if hasattr(c, "get_state")]
+
+    def on_train_begin(self, logs=None):
+        name = training_name(self.model, self.arrays, *self.settings)
+        _count[name] += 1
+        self.path = self.folder / f"{name}-{_count[name]}.npz"
+        self.start, self.done = time.perf_counter(), 0
+        if self.path.is_file():
+            resumed = read(self.path, self.model, self.stateful)
+            self.done = self.model._initial_epoch = resumed["done"]
+            self.model.history.history.update(resumed["history"])
+            self.start -= resumed["seconds"]
+            self.params["resumed"] = resumed  # for `Progress`
+
+    def on_epoch_end(self, epoch, logs=None):
+        past = self.model.history.history
+        history = {name: [*past.get(name, []), value] for name, value in logs.items()}
         write(
-            path,
-            model,
-            done=done,
-            seconds=time.perf_counter() - state["start"],
+            self.path,
+            self.model,
+            [callback.get_state() for callback in self.stateful],
+            done=self.params["epochs"] if self.model.stop_training else epoch + 1,
+            seconds=time.perf_counter() - self.start,
             history=history,
         )
 
-    def train_end(logs=None):
-        model._initial_epoch = (
-            None  # else the next training of this model would begin there
-        )
-        model.history.epoch[:0] = range(
-            callback.params.get("before", {}).get("done", 0)
-        )
+    def on_train_end(self, logs=None):
+        self.model._initial_epoch = None  # or the next training would start there
+        self.model.history.epoch[:0] = range(self.done)
 
-    callback = keras.callbacks.LambdaCallback(
-        on_train_begin=train_begin, on_epoch_end=epoch_end, on_train_end=train_end
-    )
-    return callback
+
+def training_name(model, arrays, *settings):
+    """16 letters for a training: model, first weights, data and settings."""
+    loss = model.loss
+    if not isinstance(loss, str):
+        loss = getattr(loss, "__name__", type(loss).__name__)
+    options = {**model.optimizer.get_config(), "name": "numbered"}
+    about = model.name, loss, type(model.optimizer).__name__, options, *settings
+    digest = hashlib.sha256(repr(about).encode())
+    state = [variable.numpy() for variable in training_state(model)]
+    for array in [*arrays, *state]:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()[:16]

@@ -33,16 +33,32 @@ TIMEOUT = 8  # seconds without an answer, after which a download is given up
 # SHA-256 of the decompressed bytes: the .gz files themselves differ between sources.
 SHA256 = {
     "full": {
-        "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        "train-images-idx3-ubyte.gz": (
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+        ),
+        "train-labels-idx1-ubyte.gz": (
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+        ),
+        "t10k-images-idx3-ubyte.gz": (
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
+        ),
+        "t10k-labels-idx1-ubyte.gz": (
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
+        ),
     },
     "sample": {
-        "train-images-idx3-ubyte.gz": "1824d9b84e5fea249274ad03cbea32ce55f5c021b6ec9da5c1b709f313ff13d5",
-        "train-labels-idx1-ubyte.gz": "14b48046144ec2190ffe7969f350d420fe3397edfccf76352b23f6d8dfa9dcf1",
-        "t10k-images-idx3-ubyte.gz": "1952a789bbd6f416164ae8e95b230316e8109a9b0a763eb7815cdbd91bce128d",
-        "t10k-labels-idx1-ubyte.gz": "1a987b9f29d1c4588da08f9ac9b8fe9786ba7cf3bd184176d0afa7c7186820bf",
+        "train-images-idx3-ubyte.gz": (
+            "1824d9b84e5fea249274ad03cbea32ce55f5c021b6ec9da5c1b709f313ff13d5"
+        ),
+        "train-labels-idx1-ubyte.gz": (
+            "14b48046144ec2190ffe7969f350d420fe3397edfccf76352b23f6d8dfa9dcf1"
+        ),
+        "t10k-images-idx3-ubyte.gz": (
+            "1952a789bbd6f416164ae8e95b230316e8109a9b0a763eb7815cdbd91bce128d"
+        ),
+        "t10k-labels-idx1-ubyte.gz": (
+            "1a987b9f29d1c4588da08f9ac9b8fe9786ba7cf3bd184176d0afa7c7186820bf"
+        ),
     },
 }
 
@@ -70,7 +86,7 @@ class Data(NamedTuple):
 
 
 def quick_mode():
-    """Whether VAE_COURSE_QUICK asks for a short run: fewer epochs and training images."""
+    """Whether VAE_COURSE_QUICK asks for fewer epochs and training images."""
     return os.environ.get("VAE_COURSE_QUICK", "") not in ("", "0")
 
 
@@ -148,7 +164,7 @@ def find_files():
         except (OSError, ValueError) as error:
             if place is places[-1]:
                 raise
-            # A missing file is nothing to report; a damaged one is.
+            # A damaged file is reported, a missing one is not.
             if not isinstance(error, FileNotFoundError):
                 print(error)
     if kind == "sample":
@@ -184,7 +200,11 @@ def read_file(path):
 
 
 def _verify(name, compressed):
-    """ "full" or "sample", and the content of a .gz file, if its SHA-256 is known."""
+    """Decompress a .gz file and identify it: "full" or "sample", decompressed bytes.
+
+    Raises:
+        ValueError: the SHA-256 of its content is not known.
+    """
     with contextlib.suppress(OSError, EOFError, zlib.error):
         content = gzip.decompress(compressed)
         digest = hashlib.sha256(content).hexdigest()

@@ -5,11 +5,16 @@ import numpy as np
 
 
 def use_style():
-    """Figures of the course: the colour-blind-safe palette petroff10, sharp on a laptop screen."""
+    """Set the course's style: the colour-blind-safe palette petroff10, sharp images."""
     plt.style.use("petroff10")
     plt.rcParams.update({
-        "figure.dpi": 100, "figure.constrained_layout.use": True, "axes.grid": False, "image.cmap": "gray",
-        "image.interpolation": "none", "axes.spines.top": False, "axes.spines.right": False,
+        "figure.dpi": 100,
+        "figure.constrained_layout.use": True,
+        "axes.grid": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "image.cmap": "gray",
+        "image.interpolation": "none",
     })  # fmt: skip
 
 
@@ -22,9 +27,9 @@ def show(figure, alt):
 
 
 def image_grid(rows, row_labels=None, column_labels=None, size=0.85):
-    """Figure with one row of pictures for each of `rows`, values in [0, 1].
+    """A figure with one row of pictures for each of `rows`, values in [0, 1].
 
-    A row is an array (columns, 784) of images, or (columns, height, width) of anything else.
+    A row is an array of images (columns, 784) or of pictures (columns, height, width).
 
     Raises:
         ValueError: a row is neither.
@@ -37,8 +42,9 @@ def image_grid(rows, row_labels=None, column_labels=None, size=0.85):
     if not rows or any(
         row.ndim != 3 or not row.size or not np.abs(row).max() < 10 for row in rows
     ):
+        shapes = [row.shape for row in rows][:3]
         raise ValueError(
-            f"rows must be images (columns, 784) in [0, 1], not {[row.shape for row in rows][:3]}."
+            f"rows must be images (columns, 784) in [0, 1], not arrays {shapes}."
         )
     columns = max(map(len, rows))
     figure, axes = plt.subplots(

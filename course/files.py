@@ -24,7 +24,7 @@ def write_errors(path):
 
 @contextlib.contextmanager
 def atomic_write(*paths):
-    """Temporary names to write to, as a list. When the context ends they become `paths`.
+    """Temporary paths to write to, a list. When the context ends, they become `paths`.
 
     No file is ever half-written, and no new file stands beside an old one: a process
     that is killed while it replaces several files leaves one of them missing.
@@ -38,7 +38,7 @@ def atomic_write(*paths):
         with write_errors(paths[0]):
             yield names
             for path in paths:
-                if path.is_dir():  # found before the first of them is replaced
+                if path.is_dir():  # checked before the first of them is replaced
                     raise IsADirectoryError(None, f"{path.name} is a folder")
             for path in paths[1:]:
                 path.unlink(missing_ok=True)
@@ -51,6 +51,6 @@ def atomic_write(*paths):
 
 
 def write_text(path, text):
-    """Write a UTF-8 text file, whole or not at all, with the same line ends everywhere."""
+    """Write a UTF-8 text file, whole or not at all, with line ends as on Linux."""
     with atomic_write(path) as [name]:
         name.write_text(text, encoding="utf-8", newline="\n")

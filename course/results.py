@@ -60,7 +60,7 @@ def expect(name, value, data):
 
 
 def read_results(path):
-    """The contents of a results.json; empty if there is none or it is damaged."""
+    """The content of a results.json; empty if the file is missing or damaged."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         results = json.loads(path.read_text(encoding="utf-8"))
         if all({"value", "ok"} <= result.keys() for result in results.values()):
@@ -74,7 +74,7 @@ def format_range(low, high):
 
 
 def format_result(number):
-    """A number as the course prints it: 239.1, 12.02, 0.01273; counts without a point."""
+    """A number as the course prints it: 239.1, 12.02, 0.01273, or 6 for an integer."""
     if isinstance(number, (int, np.integer)):
         return str(number)
     digits = 1 if abs(number) >= 50 else 2 if abs(number) >= 1 else 5

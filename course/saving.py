@@ -21,7 +21,7 @@ from course.files import atomic_write
 def save(folder, **models):
     """Write functional models to `folder`/NAME.keras, all of them or none.
 
-    The state of the optimiser is left out: it would make the files three times as large.
+    The optimiser's state is left out: it would make the files three times as large.
 
     Raises:
         OSError: the folder cannot be written. Files that were there stay as they were.
@@ -41,7 +41,7 @@ def save(folder, **models):
 
 
 def _remove_unset_options(path):
-    """Remove from a .keras file the options that are not set.
+    """Remove the options that are not set from a .keras file.
 
     Other versions of Keras do not know all of them, and would refuse the file.
     """
@@ -101,7 +101,7 @@ def load(path, builders):
 
 
 def _layers(config):
-    """Class and activation of each layer: what the shapes of weights do not tell."""
+    """Class and activation of each layer, which the shapes of weights do not show."""
     return [
         (layer["class_name"], layer["config"].get("activation"))
         for layer in json.loads(config)["config"]["layers"]
@@ -109,7 +109,10 @@ def _layers(config):
 
 
 def save_if_full_run(data, **models):
-    """Save models in build/models for chapter 04, after a full run only; prints which."""
+    """Save models in build/models for chapter 04, after a full run only.
+
+    Prints which models were saved, or why they were not.
+    """
     names = " and ".join(models)
     if not data.is_full_run:
         print(f"{names}: not saved, because this was not a full run")
@@ -122,7 +125,7 @@ def save_if_full_run(data, **models):
 
 
 def load_trained(builders, *names):
-    """The reader's own models if all of `names` are in build/models, else the reference.
+    """The reader's own models if build/models has all of `names`, else the reference.
 
     Prints which of the two they are.
 

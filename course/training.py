@@ -1,10 +1,12 @@
-"""What `vae_helpers.fit` stands on.
+"""`fit`: Keras' `model.fit`, with each epoch as one XLA program.
 
-When Keras' own must do, which data are refused, all batches as one program, the line of progress.
+The loop is Keras' own. `WholeEpochs`, the list of callbacks that it gets, lets one
+"step" of that loop be a whole epoch, and one test step the whole validation. What this
+cannot do is left to `model.fit` as it is; `fallback_reason` says why.
 """
 
 import functools
-import os
+import operator
 import random
 import time
 
@@ -13,369 +15,583 @@ from course import backend  # noqa: F401  isort: skip  (before Keras)
 import keras
 import numpy as np
 
+from course.checkpoints import Checkpoint, checkpoint_folder, training_state
+
 
 def fit(
     model,
-    x,
+    x=None,
     y=None,
     *,
-    epochs,
     batch_size=128,
-    validation_data=None,
-    callbacks=(),
+    epochs=1,
     verbose=1,
-    **others,
+    callbacks=None,
+    validation_data=None,
+    **options,
 ):
-    """`model.fit`, with each epoch and its validation in one XLA program: the same steps, sooner.
+    """`model.fit`, faster: the same steps, with each epoch as one XLA program.
 
-    Calls the model's own `train_step` and `test_step` on the batches that `model.fit` would
-    make, the smaller last one included. Callbacks act where epochs begin and end. The order of
-    an epoch follows from Python's seed and the epoch's number, its noise from the model's seed
-    and that number, so that a resumed run goes on like an undisturbed one. What does not go
-    into one XLA program is handed over to `model.fit`, and said: a distribution strategy, another
-    backend, data that is not an array, callbacks for every batch, and any further argument
-    of `model.fit` but `shuffle` and `initial_epoch`.
+    Takes what `model.fit` takes and returns its History. The order of the images in an
+    epoch follows from Python's seed and the epoch's number, the noise from the model's
+    seed. What does not fit into one program is trained by `model.fit` itself, with one
+    printed line that says why: another backend, several devices, data that are not
+    arrays, callbacks that act on batches, some arguments, a device without XLA.
 
-    An epoch that ends in NaN or infinity ends the training, and is said. Then, and when the reader interrupts it,
-    the model has the weights of the last whole epoch, and `model.history` ends there (not so where `model.fit` trains).
-    Where VAE_COURSE_RESUME names a folder, as tools/run.py does, a training that was killed goes on from its last
-    whole epoch.
+    An epoch that ends in NaN or infinity ends the training, with a printed line. Then,
+    and after an interrupt, the model has the weights of the last completed epoch, and
+    its history ends there. Where VAE_COURSE_RESUME names a folder, as tools/run.py
+    does, a training that was killed resumes from the last completed epoch.
 
     Args:
-        x, y: arrays (n, ...), as `model.fit` takes them; `validation_data` is a pair of them.
-        verbose: 0 leaves out the line with the epoch, its losses and the time left.
+        x, y: arrays (n, ...). y is the target: x itself for an autoencoder or a VAE.
+        batch_size: 128 unless given; None stands for Keras' 32.
+        verbose: 0 hides the line with the epoch, its losses and the time left.
+        validation_data: a pair of arrays (x, y), or what else `model.fit` accepts.
 
     Returns:
         `keras.callbacks.History`.
 
     Raises:
-        ValueError: the model is not compiled, or x and y are not what it takes: their lengths, shapes or values.
+        ValueError: the model is not compiled; x and y have other lengths or shapes than
+            the model needs; a number is not finite; a target of a VAE or of a
+            cross-entropy is outside its range; the VAE's decoder leaves [0, 1].
     """
     if not model.compiled:
-        raise ValueError(
-            "Compile the model first: model.compile(optimizer='adam', ...)."
-        )
-    if isinstance(validation_data, np.ndarray):
-        raise ValueError("validation_data must be a pair of arrays, (x, y).")
-    arguments = dict(
-        epochs=epochs,
-        batch_size=batch_size,
-        validation_data=validation_data,
-        verbose=0,
-        **others,
-    )
-    callbacks = (
-        [callbacks]
-        if isinstance(callbacks, keras.callbacks.Callback)
-        else list(callbacks or ())
-    )
-    kept, line = [], [progress()] if verbose else []
-
-    def check(epoch, logs):
-        if not np.isfinite(logs["loss"]):
-            model.stop_training = True
-            print(_stopped(epoch))
-
-    def hand_over(reason):
-        print(f"Training with Keras' own fit: {reason}.")
-        last = keras.callbacks.LambdaCallback(on_epoch_end=check)
-        return model.fit(x, y, callbacks=[*callbacks, *line, last], **arguments)
-
-    reason = fallback_reason(model, [x, y, *(validation_data or [])], callbacks, others)
-    if reason:
-        return hand_over(reason)
-    for pair in [(x, y), *([validation_data] if validation_data else [])]:
-        check_data(model, is_vae(model), batch_size, *pair)
-    import tensorflow as tf
-
-    variables = training_state(model, x.shape[1:])
-    train, arrays, steps = all_batches(model, model.train_step, x, y, batch_size)
-    test, test_arrays, test_steps = None, [], 0
-    if validation_data:
-        test, test_arrays, test_steps = all_batches(
-            model, model.test_step, *validation_data, batch_size
-        )
-        # Keras makes a metric's variables when it first meets data. Made here, they spare tracing the epoch twice.
-        one = (test_arrays[0][:1], test_arrays[-1][:1])
-        tf.function(model.test_step, autograph=False).get_concrete_function(one)
-
-    def whole_epoch(order, arrays, test_arrays):
-        logs = train(order, arrays)
-        found = test(tf.range(test_arrays[0].shape[0]), test_arrays) if test else {}
-        return {**logs, **{f"val_{name}": value for name, value in found.items()}}
-
-    # `partial`, because TensorFlow warns of retracing when one function is compiled for several models.
-    run_epoch = tf.function(
-        functools.partial(whole_epoch), jit_compile=True, autograph=False
-    )
-    seed = random.randrange(2**31)
-    noise = [
-        (variable, variable.numpy())
-        for variable in model.variables
-        if variable.name == "seed_generator_state"
-    ]
-    if os.environ.get("VAE_COURSE_RESUME"):
-        from course import checkpoints
-
-        kept = [
-            checkpoints.keeper(
-                model,
-                callbacks,
-                [*arrays, *test_arrays],
-                seed,
-                epochs,
-                batch_size,
-                others,
-            )
-        ]
-    calls = keras.callbacks.CallbackList(
-        [*callbacks, *kept, *line],
-        add_history=True,
-        model=model,
-        epochs=epochs,
-        steps=steps,
-        verbose=0,
-    )
-    model.stop_training, logs = False, None
-    calls.on_train_begin()
-    good = [variable.numpy() for variable in variables]
-    first = model._initial_epoch or others.get(
-        "initial_epoch", 0
-    )  # BackupAndRestore and the keeper set it
-
-    def step_back():
-        for variable, value in zip(variables, good):
-            variable.assign(value)
-
+        raise ValueError("Compile the model first: model.compile(optimizer='adam').")
+    batch_size = _integer("batch_size", 32 if batch_size is None else batch_size)
+    epochs = _integer("epochs", epochs, lowest=0)
+    check_data(model, x, y, validation_data)
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    callbacks = keras.tree.flatten(callbacks or [])
+    reason = fallback_reason(model, x, y, validation_data, callbacks, options)
+    guard, line = DivergenceGuard(), [Progress()] if verbose else []
+    callbacks = [guard, *callbacks, *line]
     try:
-        for epoch in range(first, epochs):
-            calls.on_epoch_begin(epoch)
-            generator = np.random.default_rng((seed, epoch))
-            order = (
-                generator.permutation(len(x))
-                if others.get("shuffle", True)
-                else np.arange(len(x))
+        if reason is None:
+            pairs = [(x, y), validation_data and tuple(validation_data)]
+            callbacks = training = WholeEpochs(
+                model, callbacks, pairs, epochs, batch_size, **options
             )
-            for variable, (key, count) in noise:
-                variable.assign(
-                    [key, count + epoch * (steps + test_steps)]
-                )  # one draw a step, as Keras counts
-            results = run_epoch(tf.constant(order, "int32"), arrays, test_arrays)
-            logs = {name: float(value) for name, value in results.items()}
-            losses = [logs.get("loss", 0), logs.get("val_loss", 0)]
-            if not all(
-                np.isfinite(found).all()
-                for found in [*losses, *map(np.asarray, model.trainable_variables)]
-            ):
-                step_back()
-                print(f"{_stopped(epoch)} The model has the weights from before it.")
-                break
-            calls.on_epoch_end(epoch, logs)
-            good = [variable.numpy() for variable in variables]
-            if model.stop_training:
-                break
-    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-        if logs is not None:
-            raise
-        return hand_over(f"XLA cannot compile this model ({error.message[:99]}...)")
+            try:
+                return training.fit()
+            except ProgramFailed as failure:
+                reason = f"XLA cannot train this model here ({failure})"
+        print(f"Training with Keras' own fit: {reason}.")
+        return model.fit(
+            x, y, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=0,
+            validation_data=validation_data, **options,
+        )  # fmt: skip
+    except Diverged as message:
+        print(message)
+        guard.restore()
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+        for callback in getattr(callbacks, "callbacks", callbacks):
+            callback.on_train_end(guard.logs)
+        return model.history
     except KeyboardInterrupt:
-        step_back()
+        guard.restore()
         raise
-    model.optimizer.finalize_variable_values(model.trainable_variables)
-    calls.on_train_end(logs)
-    return model.history
 
 
-def training_state(model, shape=(784,)):
-    """All that training changes, made if not there yet: weights, `kl_weight`, states of the noise, the optimiser's."""
-    if not model.built:
-        model(keras.Input(shape))  # makes the weights, and draws no noise
-    model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
+class ProgramFailed(Exception):
+    """The program of an epoch failed before the first epoch had ended."""
 
 
-def _stopped(epoch):
-    return f"Training stopped: epoch {epoch + 1} gave NaN or infinity. Try a smaller learning rate."
+class Diverged(Exception):
+    """An epoch gave what no training should go on from."""
 
 
-def is_vae(model):
-    """Whether a model is a VAE as `vae_helpers` has it, by its parts: no import of the helper is needed."""
-    return all(hasattr(model, part) for part in ("encoder", "decoder", "kl_weight"))
+# ---------------------------------------------------------------- epochs as programs
 
 
-def fallback_reason(model, arrays, callbacks, others):
-    """Why `fit` has to hand over to `model.fit`, or None."""
-    if keras.backend.backend() != "tensorflow":
-        return "it runs on other backends too"
+class WholeEpochs(keras.callbacks.CallbackList):
+    """Callbacks for `model.fit`, which let one step of Keras' loop be a whole epoch.
+
+    Keras' loop calls `model.train_function` between `on_train_batch_begin` and
+    `on_train_batch_end`. It gets a data set of a single batch, and between these hooks
+    `train_function` is the program of an epoch; likewise `test_function` is that of the
+    validation between `on_test_begin` and `on_test_end`. At all other times, such as in
+    `model.evaluate` called by a callback, the functions are those from before.
+    """
+
+    def __init__(
+        self, model, callbacks, pairs, epochs, batch_size, shuffle=True,
+        initial_epoch=0, validation_freq=1, validation_batch_size=None,
+    ):  # fmt: skip
+        sizes = [batch_size, validation_batch_size or batch_size]
+        self.seed = random.randrange(2**31)  # of the order of images
+        self.pairs, self.shuffle = pairs, shuffle
+        self.settings = epochs, batch_size, shuffle, initial_epoch, validation_freq
+        self.programs = [pair and Program(*pair, n) for pair, n in zip(pairs, sizes)]
+        self.epoch = self.before = self.former = None
+        self.is_proven = False  # whether a whole epoch has been trained in this way
+        self.is_active = True  # whether epochs are programs
+        own = (DivergenceGuard, Progress)
+        users = [one for one in callbacks if not isinstance(one, own)]
+        if folder := checkpoint_folder(users):
+            arrays = [array for pair in pairs for array in pair or ()]
+            arrays = [array for array in arrays if array is not None]
+            about = self.seed, *self.settings, validation_batch_size
+            checkpoint = Checkpoint(folder, users, arrays, about)
+            callbacks.insert(1 + len(users), checkpoint)
+        steps = self.programs[0].steps
+        super().__init__(
+            callbacks, add_history=True, model=model, epochs=epochs, verbose=0,
+            steps=steps,
+        )  # fmt: skip
+        self.noise = [
+            (variable, variable.numpy())
+            for variable in model.variables
+            if variable.name == "seed_generator_state"
+        ]
+
+    def fit(self):
+        """Train with Keras' loop, on data sets of a single batch that stand for all.
+
+        Raises:
+            ProgramFailed: in the first epoch; the model is as it was before it.
+        """
+        import tensorflow as tf
+
+        data, validation = (
+            program and tf.data.Dataset.from_tensors(program.first_batch())
+            for program in self.programs
+        )
+        epochs, _, _, initial_epoch, validation_freq = self.settings
+        try:
+            return self.model.fit(
+                data, epochs=epochs, callbacks=self, verbose=0, shuffle=False,
+                validation_data=validation, initial_epoch=initial_epoch,
+                validation_freq=validation_freq,
+            )  # fmt: skip
+        finally:
+            self._put_back()
+
+    def on_train_begin(self, logs=None):
+        if self.epoch is None:  # not again where Keras' own fit takes over
+            super().on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.epoch != epoch:
+            self.epoch = epoch
+            super().on_epoch_begin(epoch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        self.is_proven, self.before = True, None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.is_active:
+            self._put("train_function", self._train)
+        else:
+            super().on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.is_active:
+            self._put_back()
+        else:
+            super().on_train_batch_end(batch, logs)
+
+    def on_test_begin(self, logs=None):
+        super().on_test_begin(logs)
+        if self.is_active:
+            self._put("test_function", self._test)
+
+    def on_test_end(self, logs=None):
+        self._put_back()
+        super().on_test_end(logs)
+
+    def _put(self, name, function):
+        self.former = name, getattr(self.model, name)
+        setattr(self.model, name, function)
+
+    def _put_back(self):
+        if self.former:
+            setattr(self.model, *self.former)
+            self.former = None
+
+    def _train(self, iterator):
+        program, n = self.programs[0], len(self.pairs[0][0])
+        order = np.arange(n)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(n)
+        if self.epoch and self.before is None and not self.is_proven:
+            # Keras' BackupAndRestore does not keep the states of the noise.
+            steps = sum(program.steps for program in self.programs if program)
+            for variable, (key, count) in self.noise:
+                if np.array_equal(variable.numpy(), [key, count]):
+                    variable.assign([key, count + self.epoch * steps])
+        return self._run(program, "train_step", order)
+
+    def _test(self, iterator):
+        program = self.programs[1]
+        return self._run(program, "test_step", np.arange(len(self.pairs[1][0])))
+
+    def _run(self, program, step, order):
+        if self.is_proven:
+            return program.run(self.model, step, order)
+        state = training_state(self.model)
+        if self.before is None:
+            self.before = [variable.numpy() for variable in state]
+        try:
+            logs = program.run(self.model, step, order)
+            return keras.tree.map_structure(np.asarray, logs)  # errors show here
+        except Exception as error:  # devices without XLA raise one or another
+            for variable, value in zip(state, self.before):
+                variable.assign(value)
+            self._put_back()
+            self.is_active = False
+            if self.model.jit_compile:  # Keras would compile the same again
+                self.model.jit_compile = False
+                self.model.train_function = self.model.test_function = None
+            reason = str(error).strip().partition("\n")[0][:99]
+            raise ProgramFailed(f"{type(error).__name__}: {reason}") from error
+
+
+class Program:
+    """All batches of arrays (x, y), the smaller last one included, in one program."""
+
+    def __init__(self, x, y, batch_size):
+        arrays = [x] if y is None or y is x else [x, y]  # x = y is gathered once
+        self.tensors = [_tensor(array) for array in arrays]
+        self.copies = 2 if y is x else 1
+        self.size, self.steps = min(batch_size, len(x)), -(-len(x) // batch_size)
+
+    def first_batch(self):
+        return self.copies * tuple(tensor[: self.size] for tensor in self.tensors)
+
+    def run(self, model, step, order):
+        """Call the model's `train_step` or `test_step` on all batches in this order."""
+        import tensorflow as tf
+
+        shapes = [(tensor.shape, tensor.dtype) for tensor in self.tensors]
+        key = step, self.size, self.copies, *shapes
+        compiled = Programs.of(model).compiled
+        if key not in compiled:
+            compiled[key] = _compile(getattr(model, step), self.size, self.copies)
+        return compiled[key](tf.constant(order, "int32"), self.tensors)
+
+
+def _compile(step, size, copies):
+    """A program that calls `step` on all batches of tensors, in a given order."""
     import tensorflow as tf
 
-    hooks = (
-        "on_batch_begin",
-        "on_batch_end",
-        "on_train_batch_begin",
-        "on_train_batch_end",
-    )
-    for callback in callbacks:
-        # Keras' own callbacks have these methods for the option save_freq; LambdaCallback keeps them in vars.
-        kept = vars(
-            callback
-            if type(callback).__module__.startswith("keras.")
-            else type(callback)
-        )
-        if getattr(callback, "save_freq", "epoch") != "epoch" or any(
-            hook in kept for hook in hooks
-        ):
-            return f"{type(callback).__name__} acts on every batch"
-    if tf.distribute.has_strategy() or type(model.distribute_strategy) is not type(
-        tf.distribute.get_strategy()
-    ):
-        return "it shares the work between devices"
-    if model.run_eagerly or set(others) - {"shuffle", "initial_epoch"}:
-        return f"it knows {', '.join(sorted(others)) or 'run_eagerly'}"
-    if (
-        any(
-            not isinstance(array, (np.ndarray, tf.Tensor, type(None)))
-            for array in arrays
-        )
-        or len(arrays) > 4
-    ):
-        return "it takes more than arrays x, y"
-
-
-def check_data(model, vae, batch_size, x, y=None):
-    """Refuse what XLA would take without a word, such as labels of other images, and what Keras explains at length."""
-    takes, gives = (
-        getattr(model.encoder if vae else model, f"{end}_shape", None)
-        for end in ("input", "output")
-    )
-    known = [
-        isinstance(shape, tuple) and None not in shape[1:] for shape in (takes, gives)
-    ]
-    loss = model.loss if known[1] and isinstance(model.loss, str) else ""
-    if known[0] and takes[1:] != np.shape(x)[1:]:
-        raise ValueError(
-            f"x must be {takes}, as the model takes it, not {np.shape(x)}."
-        )
-    if vae and gives[0] != model.decoder.input_shape:
-        raise ValueError(
-            "The decoder must take codes of the length that the encoder gives: build both alike."
-        )
-    if not np.size(x) or (len(x) != len(y) if y is not None else loss):
-        raise ValueError(
-            "x and y must both be given, equally long, of one image or more."
-        )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            f"batch_size must be a whole number above 0, not {batch_size}."
-        )
-    x, y = np.asarray(x), np.asarray(x if y is None else y)
-    if x.dtype.kind != "f" or not np.isfinite(x).all() or (vae and not _in_range(x)):
-        raise ValueError(
-            "x must be floats from 0 to 1: divide pixels from 0 to 255 by 255, and look for nan."
-        )
-    if loss.startswith("sparse_"):
-        if not 0 <= y.min() <= y.max() < gives[-1]:
-            raise ValueError(f"y must be classes from 0 to {gives[-1] - 1}.")
-    elif loss and y.size != len(x) * np.prod(gives[1:]):
-        raise ValueError(f"y must be {gives}, as the model gives it, not {y.shape}.")
-    elif y.dtype.kind not in "fiub" or not np.isfinite(y).all():
-        raise ValueError("y must be finite numbers.")
-    elif (vae or loss == "binary_crossentropy") and not _in_range(y):
-        raise ValueError(
-            "y must be from 0 to 1 like x: a cross-entropy has no meaning elsewhere."
-        )
-
-
-def _in_range(x):
-    return -1e-6 <= x.min() <= x.max() <= 1 + 1e-6  # rounding is no fault, nan is
-
-
-def all_batches(model, step, x, y, size):
-    """A function for `tf.function` that calls `step` on all batches in a given order, its arrays, and their number."""
-    import tensorflow as tf
-
-    number, size = len(x), min(size, len(x))
-    last = (
-        number % size or size
-    )  # done outside the loop, because XLA wants to know its size
-    arrays = [x] if y is None or y is x else [x, y]  # what is the same is gathered once
-    tensors = [
-        tf.constant(
-            a, keras.config.floatx() if np.asarray(a).dtype.kind == "f" else None
-        )
-        for a in arrays
-    ]
-
-    def run(order, tensors):
+    def epoch(order, tensors):
         def batch(start, count):
             rows = tf.slice(order, [start], [count])
-            parts = [tf.gather(tensor, rows) for tensor in tensors]
-            return step((*parts, *parts) if y is x else tuple(parts))
+            return step(copies * tuple(tf.gather(tensor, rows) for tensor in tensors))
 
         def one_more(start):
             batch(start, size)
             return start + size
 
-        model.reset_metrics()
-        tf.while_loop(lambda start: start < number - last, one_more, [0])
-        logs = batch(number - last, last)
-        results = model.get_metrics_result()
-        return results if results.keys() == logs.keys() else logs  # as Keras does
+        last = order.shape[0] % size or size  # XLA needs to know its size
+        end = order.shape[0] - last
+        tf.while_loop(lambda start: start < end, one_more, [0])
+        return batch(end, last)
 
-    return run, tensors, -(-number // size)
+    # A partial: TensorFlow warns where one function is compiled for several models.
+    return tf.function(functools.partial(epoch), jit_compile=True, autograph=False)
 
 
-def progress():
-    """A callback that keeps one line up to date: epoch, losses, time left."""
-    from IPython import display, get_ipython
+class Programs:
+    """The compiled programs of a model, kept with it: TensorFlow never frees one.
 
-    state = {}
+    They are made again after `compile`, and when other weights are trainable.
+    """
 
-    def say(line):
-        if get_ipython() is None:
-            print(f"\r{line:<79}", end="", flush=True)
-        elif "line" not in state:
-            state["line"] = display.display(
-                {"text/plain": line}, raw=True, display_id=True
+    def __init__(self, parts):
+        self.parts, self.compiled = parts, {}
+
+    @classmethod
+    def of(cls, model):
+        parts = [model.optimizer, *model.metrics, *model.trainable_variables]
+        programs = vars(model).get("_programs")
+        if programs is None or list(map(id, parts)) != list(map(id, programs.parts)):
+            programs = vars(model)["_programs"] = cls(parts)  # unseen by Keras
+        return programs
+
+
+def _tensor(array):
+    """An array as a tensor, floats in Keras' precision, as `model.fit` makes them."""
+    import tensorflow as tf
+
+    is_float = np.asarray(array).dtype.kind == "f"
+    return tf.cast(array, keras.config.floatx()) if is_float else tf.constant(array)
+
+
+# ---------------------------------------------------------------- when Keras trains
+
+
+BATCH_HOOKS = [
+    f"on_{kind}batch_{end}"
+    for kind in ("", "train_", "test_")
+    for end in ("begin", "end")
+]
+SUPPORTED = {"shuffle", "initial_epoch", "validation_freq", "validation_batch_size"}
+
+
+def fallback_reason(model, x, y, validation_data, callbacks, options):
+    """Why `fit` has to leave the training to `model.fit`, or None."""
+    if keras.backend.backend() != "tensorflow":
+        return f"epochs as programs need TensorFlow, not {keras.backend.backend()}"
+    import tensorflow as tf
+
+    default = type(tf.distribute.get_strategy())
+    if tf.distribute.has_strategy() or type(model.distribute_strategy) is not default:
+        return "the work is shared between devices"
+    if model.run_eagerly or tf.config.functions_run_eagerly():
+        return "functions run eagerly"
+    if getattr(keras.config, "max_steps_per_epoch", lambda: None)():
+        return "the steps of an epoch are limited"
+    if unsupported := set(options) - SUPPORTED:
+        return f"it was given {', '.join(sorted(unsupported))}"
+    for name in ("fit", "evaluate", "make_train_function", "make_test_function"):
+        method = getattr(model, name)
+        if getattr(method, "__func__", method) is not getattr(keras.Model, name):
+            return f"{type(model).__name__} has its own {name}"
+    if not (_is_array(x) and (y is None or _is_array(y))):
+        return "x and y are not both arrays"
+    if validation_data is not None:
+        pair = validation_data if isinstance(validation_data, (tuple, list)) else []
+        if len(pair) != 2 or not all(map(_is_array, pair)):
+            return "validation_data is not a pair of arrays"
+    for callback in callbacks:
+        for hook in BATCH_HOOKS:
+            if _acts(callback, hook):
+                return f"{type(callback).__name__} acts on batches"
+    return None
+
+
+def _acts(callback, hook):
+    """Whether a callback's hook does anything; inherited and instance hooks count."""
+    method = getattr(callback, hook, None)
+    function = getattr(method, "__func__", method)
+    if function is getattr(keras.callbacks.Callback, hook):
+        return False
+    # Keras' own callbacks with save_freq="epoch" return at once from the hook.
+    is_keras = getattr(function, "__module__", "").startswith("keras.")
+    return not (is_keras and getattr(callback, "save_freq", None) == "epoch")
+
+
+def _is_array(x):
+    """Whether x is an array or a dense tensor of numbers, with one axis or more."""
+    if keras.ops.is_tensor(x) and hasattr(x, "numpy"):
+        x = x.numpy()
+    return isinstance(x, np.ndarray) and x.dtype.kind in "fiub" and x.ndim > 0
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def is_vae(model):
+    """Whether a model has the parts of `vae_helpers.VAE`."""
+    return all(hasattr(model, part) for part in ("encoder", "decoder", "kl_weight"))
+
+
+def check_data(model, x, y, validation_data):
+    """Refuse data that XLA or Keras would accept silently, and train to nonsense.
+
+    Looks at arrays only. Nothing is consumed: generators and data sets go unchecked.
+
+    Raises:
+        ValueError: see `fit`.
+    """
+    _check_pair(model, x, y, "x", "y")
+    if _is_array(validation_data):
+        raise ValueError("validation_data must be a pair of arrays, (x, y).")
+    if isinstance(validation_data, (tuple, list)) and validation_data:
+        x_val, y_val = (*validation_data, None)[:2]
+        if len(validation_data) > 3 or (_is_array(y) and y_val is None):
+            raise ValueError(
+                "validation_data must be a pair of arrays, (x, y), "
+                "or (x, y, sample_weight)."
             )
-        else:
-            state["line"].update({"text/plain": line}, raw=True)
+        _check_pair(model, x_val, y_val, "x of validation_data", "y of validation_data")
+    if is_vae(model) and _is_array(x):
+        _check_vae(model, x, y)
 
-    def begin(logs=None):
-        before = callback.params.get(
-            "before", {}
-        )  # epochs of a run that was killed, put there by the keeper
-        state["epoch"] = time.perf_counter()
-        state["start"] = state["epoch"] - before.get("seconds", 0)
-        if before.get("done") == callback.params["epochs"]:
-            epoch_end(
-                before["done"] - 1,
-                {name: values[-1] for name, values in before["history"].items()},
+
+def _check_pair(model, x, y, x_name, y_name):
+    if not _is_array(x):
+        return
+    takes, gives = _shape(model, "input"), _shape(model, "output")
+    if not len(x) or not np.isfinite(x).all():
+        raise ValueError(f"{x_name} must be finite numbers, of one image or more.")
+    if takes and _without_ones(takes) != _without_ones(np.shape(x)[1:]):
+        raise ValueError(
+            f"{x_name} must have the shape (n, {_text(takes)}) that the model takes, "
+            f"not {np.shape(x)}."
+        )
+    loss = _loss_name(model)
+    if y is None and (is_vae(model) or loss):
+        raise ValueError(f"{y_name} is missing: give the targets, fit(x, y).")
+    if y is None or not hasattr(y, "shape"):
+        return
+    if not _is_array(y) or len(y) != len(x) or not np.isfinite(y).all():
+        raise ValueError(f"{y_name} must be finite numbers, as many rows as x has.")
+    low, high = np.min(y), np.max(y)
+    if "sparse" in loss:
+        if low < 0 or (gives and high >= gives[-1]):
+            last = f" to {gives[-1] - 1}" if gives else ""
+            raise ValueError(f"{y_name} must be classes from 0{last}.")
+        return
+    if is_vae(model) or "crossentropy" in loss:
+        if not -1e-6 <= low <= high <= 1 + 1e-6:  # allow rounding errors
+            raise ValueError(
+                f"{y_name} must be from 0 to 1, where a cross-entropy has a meaning: "
+                "divide pixels from 0 to 255 by 255."
             )
-        else:
-            say(f"epoch {before.get('done', 0) + 1}, compiling first")
+    if gives and loss and _without_ones(gives) != _without_ones(np.shape(y)[1:]):
+        raise ValueError(
+            f"{y_name} must have the shape (n, {_text(gives)}) of the model's output, "
+            f"not {np.shape(y)}."
+        )
 
-    def epoch_end(epoch, logs=None):
-        done, total = epoch + 1, callback.params["epochs"]
-        now = time.perf_counter()
-        left, state["epoch"] = (
-            (now - state["epoch"]) * (total - done),
-            now,
-        )  # at the pace of the last epoch
+
+def _check_vae(model, x, y):
+    """Refuse a VAE whose parts do not fit, or whose decoder leaves [0, 1]."""
+    seeds = [
+        (variable, variable.numpy())
+        for variable in model.variables
+        if variable.name == "seed_generator_state"
+    ]
+    try:
+        x_hat = np.asarray(model(x[:32], training=False))
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0][:99]
+        raise ValueError(
+            "The VAE cannot be called on x: its encoder must return z_mean and "
+            f"z_log_var, codes of the length that its decoder takes ({reason})."
+        ) from None
+    finally:
+        for variable, value in seeds:
+            variable.assign(value)
+    if not -1e-3 <= x_hat.min() <= x_hat.max() <= 1 + 1e-3:
+        raise ValueError(
+            "The decoder's output must lie in [0, 1], and goes from "
+            f"{x_hat.min():.3g} to {x_hat.max():.3g}: end it with activation='sigmoid'."
+        )
+    if _is_array(y) and x_hat.shape[1:] != np.shape(y)[1:]:
+        raise ValueError(
+            f"y must have the shape (n, {_text(x_hat.shape[1:])}) of the decoder's "
+            f"output, not {np.shape(y)}."
+        )
+
+
+def _integer(name, value, lowest=1):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = lowest - 1
+    if number < lowest:
+        raise ValueError(f"{name} must be an integer of {lowest} or more, not {value}.")
+    return number
+
+
+def _shape(model, end):
+    """The shape of a model's only input or output without the batch, or None."""
+    try:
+        shape = getattr(model, f"{end}_shape", None)
+    except ValueError:  # not built yet
+        return None
+    known = isinstance(shape, tuple) and all(isinstance(n, int) for n in shape[1:])
+    return shape[1:] if known and len(shape) > 1 else None
+
+
+def _without_ones(shape):
+    return [n for n in shape if n != 1]
+
+
+def _text(shape):
+    return ", ".join(map(str, shape))
+
+
+def _loss_name(model):
+    """The name of Keras' own loss, as a function's; "" for others, or several."""
+    try:
+        loss = keras.losses.get(model.loss)
+    except (ValueError, TypeError):
+        return ""
+    function = getattr(loss, "fn", loss)  # a loss object wraps a function
+    if not getattr(function, "__module__", "").startswith("keras."):
+        return ""
+    name = getattr(function, "__name__", "")
+    return "" if name in ("ctc", "circle") else name  # their targets have other shapes
+
+
+# ---------------------------------------------------------------- callbacks
+
+
+class DivergenceGuard(keras.callbacks.Callback):
+    """Ends a training by NaN or infinity; stands before all other callbacks.
+
+    So no other callback sees, or saves, the epoch that went wrong.
+    """
+
+    good = logs = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.good = [(v, v.numpy()) for v in training_state(self.model)]
+
+    def on_epoch_end(self, epoch, logs=None):
+        losses = [value for name, value in logs.items() if name.endswith("loss")]
+        values = [*losses, *map(np.asarray, self.model.trainable_variables)]
+        if not all(np.isfinite(value).all() for value in values):
+            raise Diverged(
+                f"Training stopped: epoch {epoch + 1} gave NaN or infinity. "
+                "Try a smaller learning rate. "
+                "The model has the weights from before that epoch."
+            )
+        if is_vae(self.model) and logs.get("reconstruction", 0) < 0:
+            raise Diverged(
+                "Training stopped: a reconstruction term below 0 means targets outside "
+                "[0, 1]. Divide pixels from 0 to 255 by 255."
+            )
+        self.good, self.logs = None, logs
+
+    def restore(self):
+        """Give the model the weights of the last completed epoch."""
+        for variable, value in self.good or []:
+            variable.assign(value)
+
+
+class Progress(keras.callbacks.Callback):
+    """Keeps one line up to date: epoch, losses, time left."""
+
+    def on_train_begin(self, logs=None):
+        resumed = self.params.get("resumed")  # by `Checkpoint`
+        self.now, self.handle = time.perf_counter(), None
+        self.start = self.now - (resumed["seconds"] if resumed else 0)
+        done = resumed["done"] if resumed else 0
+        if done and done == self.params["epochs"]:
+            last = {name: values[-1] for name, values in resumed["history"].items()}
+            self.on_epoch_end(done - 1, last)
+        else:
+            self._show(f"epoch {done + 1}, compiling first")
+
+    def on_epoch_end(self, epoch, logs=None):
+        done, total, now = epoch + 1, self.params["epochs"], time.perf_counter()
+        left, self.now = (now - self.now) * (total - done), now  # at the last pace
         losses = "  ".join(
             f"{name} {logs[name]:.5g}" for name in ("loss", "val_loss") if name in logs
         )
-        clock = (
-            f"{_minutes(left)} left"
-            if done < total
-            else f"took {_minutes(now - state['start'])}"
-        )
-        say(f"epoch {done}/{total}  {losses}  {clock}")
+        took = f"took {_minutes(now - self.start)}"
+        clock = took if done == total else f"{_minutes(left)} left"
+        self._show(f"epoch {done}/{total}  {losses}  {clock}")
 
-    callback = keras.callbacks.LambdaCallback(
-        on_train_begin=begin, on_epoch_end=epoch_end
-    )
-    return callback
+    def _show(self, line):
+        from IPython import display, get_ipython
+
+        if get_ipython() is None:
+            print(f"\r{line:<79}", end="", flush=True)
+        elif self.handle is None:
+            data = {"text/plain": line}
+            self.handle = display.display(data, raw=True, display_id=True)
+        else:
+            self.handle.update({"text/plain": line}, raw=True)
 
 
 def _minutes(seconds):

@@ -1,6 +1,6 @@
 """Settings of Sphinx for the course's pages. `tools/pages.py` assembles the sources.
 
-Nothing is fetched from elsewhere when a page is read: formulas become MathML here.
+A page loads nothing from elsewhere, so formulas are turned into MathML here.
 """
 
 from docutils import nodes

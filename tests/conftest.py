@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-# The same models are compiled in many processes: XLA keeps what it compiled, in a folder for this session alone.
+# Many processes compile the same models: XLA caches them in a folder of this session.
 if sys.platform == "linux" and "TF_XLA_FLAGS" not in os.environ:
     compiled = tempfile.mkdtemp(prefix="xla-")
     atexit.register(shutil.rmtree, compiled, ignore_errors=True)
@@ -22,25 +22,25 @@ from course.data import load_sample
 LONGEST = (
     "killed_again",
     "make_run_stopped",
-    "are_kept_and_taken_again",
+    "are_saved_and_loaded_again",
     "two_devices",
 )
 
 
 def pytest_collection_modifyitems(items):
-    """The longest tests first: of two processes, neither then waits long for the other."""
+    """Run the longest tests first, so that two processes end at about the same time."""
     items.sort(key=lambda item: not any(name in item.name for name in LONGEST))
 
 
 @pytest.fixture
 def images():
-    """Sixty real test images (60, 784) of the embedded sample."""
+    """Sixty test images (60, 784) of the sample."""
     return load_sample()[2][:60]
 
 
 @pytest.fixture
 def vae():
-    """A small-seeded VAE as specified, not trained, not compiled."""
+    """The baseline VAE with seeded first weights, neither trained nor compiled."""
     import keras
 
     keras.utils.set_random_seed(1)
@@ -49,7 +49,7 @@ def vae():
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The folder of the rendered pages: the stored notebooks, and two of the tests' own as if they had just run."""
+    """The folder of the rendered pages, rendered once for all tests."""
     import test_pages
 
     with pytest.MonkeyPatch.context() as patch:
@@ -58,18 +58,18 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture
-def nobody_special():
-    """Root may read everything: as a context, be somebody else for a while."""
+def unprivileged():
+    """A context in which the process is not root, who may read and write everything."""
 
     @contextlib.contextmanager
-    def somebody_else():
-        root = hasattr(os, "geteuid") and os.geteuid() == 0
-        if root:
+    def as_nobody():
+        is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+        if is_root:
             os.seteuid(65534)
         try:
             yield
         finally:
-            if root:
+            if is_root:
                 os.seteuid(0)
 
-    return somebody_else()
+    return as_nobody()

@@ -1,6 +1,7 @@
-"""In a real browser: the explorer by mouse, finger and keyboard, a chapter in JupyterLab, and the rendered pages.
+"""In a real browser: the explorer, a chapter in JupyterLab, and the rendered pages.
 
-`make browser` installs what this needs, but for the browser itself: Chromium or Chrome, as of the system.
+The explorer is used by mouse, finger and keyboard. `make browser` installs what this
+needs, except for the browser itself: the system's Chromium or Chrome.
 """
 
 import os
@@ -16,6 +17,12 @@ import nbformat
 import numpy as np
 import pytest
 
+import course
+import vae_helpers as vh
+from course import explorer
+from course.data import load_sample
+from tools import pages, refresh
+
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs Playwright: make browser"
 )
@@ -23,16 +30,10 @@ axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright", reason="needs axe: make browser"
 )
 
-import course
-import vae_helpers as vh
-from course import explorer
-from course.data import load_sample
-from tools import refresh
-
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
-]  # one process, which renders the pages once
+    pytest.mark.xdist_group("browser"),  # one process, which renders the pages once
+]
 BROWSERS = (
     "chromium",
     "chromium-browser",
@@ -41,11 +42,11 @@ BROWSERS = (
     "chrome",
 )
 CHAPTER = "04_reconstruct_interpolate_sample.ipynb"
-BADGES, NO_PICTURE = (
-    "https://colab.research.google.com/assets/",
-    '<svg xmlns="http://www.w3.org/2000/svg"/>',
-)
-MINUTES = 10  # for the chapter in JupyterLab; on an idle machine it takes half of one
+BADGES = "https://colab.research.google.com/assets/"
+NO_PICTURE = '<svg xmlns="http://www.w3.org/2000/svg"/>'
+MINUTES = 10  # for the chapter in JupyterLab; an idle machine takes half a minute
+# Chapters 03 and 05 still have longer lines.
+WITHOUT_LONG_LINES = ("01_", "02_", "04_", "exercises")
 
 
 @pytest.fixture(scope="module")
@@ -56,43 +57,41 @@ def chromium():
         try:
             browser = p.chromium.launch(executable_path=own)
         except playwright.Error as error:
-            pytest.skip(
-                f"needs a Chromium that starts, such as Debian's package: {str(error).splitlines()[0]}"
-            )
+            reason = str(error).splitlines()[0]
+            pytest.skip(f"needs a Chromium that starts, such as Debian's: {reason}")
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def open_tab(chromium):
-    """A function that opens an address in a tab, which must neither complain nor ask for anything from elsewhere."""
+    """A function that opens an address in a tab.
+
+    The tab must neither report an error nor request anything from elsewhere.
+    """
     complaints, contexts = [], []
 
     def opened(address, badges=False, **settings):
         context = chromium.new_context(**settings)
         contexts.append(context)
-        home = (
-            (re.match("http://[^/]+/", address) or re.match("file://.*/", address))[0],
-            "data:",
-            "blob:",
-        )
+        server = re.match("http://[^/]+/", address) or re.match("file://", address)
+        allowed = (server[0], "data:", "blob:")
         if badges:  # those at the top of a chapter are Colab's
-            home += (BADGES,)
-            context.route(
-                f"{BADGES}**",
-                lambda route: route.fulfill(
-                    content_type="image/svg+xml", body=NO_PICTURE
-                ),
-            )
-        context.on(
-            "console",
-            lambda said: said.type == "error" and complaints.append(said.text),
-        )
+            allowed += (BADGES,)
+            picture = {"content_type": "image/svg+xml", "body": NO_PICTURE}
+            context.route(f"{BADGES}**", lambda route: route.fulfill(**picture))
+
+        def console(message):
+            if message.type == "error":
+                complaints.append(message.text)
+
+        def request(request):
+            if not request.url.startswith(allowed):
+                complaints.append(request.url)
+
+        context.on("console", console)
         context.on("weberror", lambda error: complaints.append(str(error.error)))
-        context.on(
-            "request",
-            lambda asked: asked.url.startswith(home) or complaints.append(asked.url),
-        )
+        context.on("request", request)
         tab = context.new_page()
         tab.goto(address)
         return tab
@@ -104,15 +103,13 @@ def open_tab(chromium):
 
 
 def faults(tab):
-    """What axe calls serious or critical: its rule, and the first element that breaks it."""
-    options = {
-        "preload": False,
-        "resultTypes": ["violations"],
-    }  # axe itself is to ask for no files
-    found = axe.Axe().run(tab, options=options).response["violations"]
+    """What axe calls serious or critical: the rule, and the first element."""
+    # Axe itself must not request any files.
+    options = {"preload": False, "resultTypes": ["violations"]}
+    violations = axe.Axe().run(tab, options=options).response["violations"]
     return [
         (rule["id"], rule["nodes"][0]["html"])
-        for rule in found
+        for rule in violations
         if rule["impact"] in ("serious", "critical")
     ]
 
@@ -140,16 +137,16 @@ def tab(open_tab, page):
 
 def pixels(tab):
     """The canvas, (784,) in 0 to 255; `tab` is a page or a frame."""
-    read = "() => [...document.querySelector('canvas').getContext('2d').getImageData(0, 0, 28, 28).data]"
+    read = """() => [...document.querySelector('canvas').getContext('2d')
+      .getImageData(0, 0, 28, 28).data]"""
     return np.array(tab.evaluate(read)).reshape(-1, 4)[:, 0].astype(int)
 
 
 def values(tab):
     """The numbers beside the sliders, in the order of the dimensions."""
     read = "i => document.getElementById('z' + i).nextElementSibling.textContent"
-    return np.array(
-        [float(tab.evaluate(read, i).replace("\u2212", "-")) for i in range(10)]
-    )
+    texts = [tab.evaluate(read, i) for i in range(10)]
+    return np.array([float(text.replace("\u2212", "-")) for text in texts])
 
 
 def most_used(page):
@@ -158,23 +155,14 @@ def most_used(page):
 
 def test_browser_decodes_what_keras_decodes(tab, page):
     z = np.random.default_rng(784).normal(size=(200, 10)).astype("float32")
-    images = np.array(
-        tab.evaluate("codes => codes.map(z => [...decode(z)])", z.tolist())
-    )
-    difference = np.abs(
-        images - vh.load(course.REFERENCE / "vae_decoder.keras")(z)
-    ).max()
-    print(
-        f"\nlargest pixel difference between browser and Keras on 200 draws: {difference:.4f}"
-    )
-    assert difference < 0.05
-    assert np.allclose(images, explorer.decode(explorer.read(page), z), atol=1e-4)
-    time = """() => { const times = [];
-      for (let i = 0; i < 101; i++) {
-        const z = Array.from({length: 10}, (_, j) => Math.sin(7 * j + i)), start = performance.now();
-        decode(z); times.push(performance.now() - start); }
-      return times.sort((a, b) => a - b)[50]; }"""
-    print(f"median time to decode an image in the browser: {tab.evaluate(time):.2f} ms")
+    decoded = tab.evaluate("codes => codes.map(z => [...decode(z)])", z.tolist())
+    images, model = np.array(decoded), explorer.read(page)
+    expected = np.asarray(vh.load(course.REFERENCE / "vae_decoder.keras")(z))
+    difference = np.abs(images - expected).max()
+    print(f"\nlargest difference between browser and Keras: {difference:.4f}")
+    assert np.allclose(images, explorer.decode(model, z), atol=1e-4)
+    # The bound that the page prints is for other codes from the same prior.
+    assert difference < 0.1 and difference < 2 * model["difference"]
 
 
 def test_mouse_drags_a_slider(tab, page):
@@ -249,23 +237,21 @@ def test_random_garment_and_walk_between_two(tab, page):
     assert np.allclose(values(tab), a + 0.25 * (b - a), atol=0.006)
     tab.keyboard.press("End")
     assert np.abs(pixels(tab) - 255 * explorer.decode(model, b[None])[0]).max() <= 2
-    tab.wait_for_selector("#status:has-text('Bag 1')")  # said when the slider rests
+    tab.wait_for_selector("#status:has-text('Bag 1')")  # when the slider rests
     assert "Bag 1" in tab.get_attribute("canvas", "aria-label")
 
 
-def test_every_control_has_a_name_and_dead_dimensions_are_marked_in_words(tab, page):
+def test_controls_have_names_and_inactive_dimensions_are_marked_in_words(tab, page):
     for control in tab.query_selector_all("input, select"):
         assert control.evaluate("node => node.labels[0].textContent.trim()")
     model = explorer.read(page)
     for i, kl in enumerate(model["kl"]):
-        nothing = kl <= model["threshold"]
+        inactive = kl <= model["threshold"]
         assert tab.inner_text(f"#kl{i}") == (
-            "carries nothing" if nothing else f"{kl:.2f} nats"
+            "inactive" if inactive else f"{kl:.2f} nats"
         )
         assert tab.get_attribute(f"#z{i}", "aria-describedby") == f"kl{i}"
-    assert f"{model['difference']:.3f}" in tab.inner_text("#about"), (
-        "how far pixels are off is told"
-    )
+    assert f"{model['difference']:.3f}" in tab.inner_text("#about")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -278,44 +264,44 @@ def test_axe_finds_nothing_serious_in_the_explorer(open_tab, page, scheme):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """JupyterLab on a copy of the course, in quick mode: its address, with {} for the place."""
-    course = tmp_path_factory.mktemp("lab") / "course"
+    """JupyterLab on a copy of the course, in quick mode: its address.
+
+    It has {} where the path goes.
+    """
+    folder = tmp_path_factory.mktemp("lab")
     left_out = shutil.ignore_patterns("build", ".*", "__pycache__")
-    shutil.copytree(course.ROOT, course, ignore=left_out)
+    shutil.copytree(course.ROOT, folder / "course", ignore=left_out)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token = os.urandom(16).hex()
+    sample = folder / "course" / course.SAMPLE.relative_to(course.ROOT)
     environment = {
         **os.environ,
         "VAE_COURSE_QUICK": "1",
-        "FASHION_MNIST_DIR": str(course / "notebooks" / "data"),
+        "FASHION_MNIST_DIR": str(sample),
     }
-    for name in (
-        "JUPYTER_CONFIG_DIR",
-        "JUPYTER_DATA_DIR",
-        "JUPYTERLAB_SETTINGS_DIR",
-        "JUPYTERLAB_WORKSPACES_DIR",
-    ):
-        environment[name] = str(
-            course.parent / name
-        )  # the reader's own settings stay out of it
-    settings = ["--ServerApp.allow_root=True", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}",
-                "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly",
-                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
-    log = course.parent / "jupyter.log"
+    for name in ("CONFIG_DIR", "DATA_DIR"):  # without the reader's own settings
+        environment[f"JUPYTER_{name}"] = str(folder / name)
+    for name in ("SETTINGS_DIR", "WORKSPACES_DIR"):
+        environment[f"JUPYTERLAB_{name}"] = str(folder / name)
+    settings = [
+        "--ServerApp.allow_root=True",
+        f"--ServerApp.port={port}",
+        f"--IdentityProvider.token={token}",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.extension_manager=readonly",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    log = folder / "jupyter.log"
     with log.open("w") as file:
-        command = [
-            sys.executable,
-            "-m",
-            "jupyter",
-            "lab",
-            "notebooks",
-            "--no-browser",
-            *settings,
-        ]
         server = subprocess.Popen(
-            command, cwd=course, env=environment, stdout=file, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "jupyter", "lab", "notebooks", "--no-browser"]
+            + settings,
+            cwd=folder / "course",
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
         )
     address = f"http://127.0.0.1:{port}/{{}}?token={token}"
     try:
@@ -324,14 +310,12 @@ def lab(tmp_path_factory):
                 urllib.request.urlopen(address.format("api/status"), timeout=5).close()
                 break
             except OSError:
-                assert server.poll() is None, (
-                    f"JupyterLab did not start: {log.read_text()[-2000:]}"
-                )
+                end = log.read_text()[-2000:]
+                assert server.poll() is None, f"JupyterLab did not start: {end}"
                 time.sleep(1)
         else:
-            pytest.fail(
-                f"JupyterLab did not answer within two minutes: {log.read_text()[-2000:]}"
-            )
+            end = log.read_text()[-2000:]
+            pytest.fail(f"JupyterLab did not answer within two minutes: {end}")
         yield address
     finally:
         server.terminate()
@@ -345,37 +329,26 @@ def test_chapter_runs_in_jupyterlab_and_the_explorer_appears(lab, open_tab):
         viewport={"width": 1300, "height": 900},
     )
     tab.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=120_000)
-    tab.evaluate(
-        "jupyterapp.shell.currentWidget.context.sessionContext.ready.then(() => { window.ready = true })"
-    )
+    tab.evaluate("""jupyterapp.shell.currentWidget.context.sessionContext.ready
+      .then(() => { window.ready = true })""")
     tab.wait_for_function("window.ready", timeout=120_000)
-    tab.evaluate(
-        "{ jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.done = true }) }"
-    )
+    tab.evaluate("""{ jupyterapp.commands.execute('notebook:run-all-cells')
+      .then(() => { window.done = true }) }""")
     try:
         tab.wait_for_function("window.done", timeout=MINUTES * 60_000)
     except playwright.TimeoutError:
-        pytest.fail(
-            f"{CHAPTER} did not get to its end in JupyterLab within {MINUTES} minutes."
-        )
-    notebook = nbformat.from_dict(
-        tab.evaluate("jupyterapp.shell.currentWidget.model.toJSON()")
-    )
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert [
-        output
-        for output in outputs
-        if output.output_type == "error" or output.get("name") == "stderr"
-    ] == []
-    assert all(
-        cell.execution_count for cell in notebook.cells if cell.cell_type == "code"
-    )
+        pytest.fail(f"{CHAPTER} did not end in JupyterLab within {MINUTES} minutes.")
+    content = tab.evaluate("jupyterapp.shell.currentWidget.model.toJSON()")
+    notebook = nbformat.from_dict(content)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    for output in (output for cell in code for output in cell.outputs):
+        assert output.output_type != "error" and output.get("name") != "stderr", output
     place = next(
         i for i, cell in enumerate(notebook.cells) if "explorer.show" in cell.source
     )
-    tab.evaluate(
-        "i => jupyterapp.shell.currentWidget.content.scrollToItem(i, 'start')", place
-    )
+    scroll = "i => jupyterapp.shell.currentWidget.content.scrollToItem(i, 'start')"
+    tab.evaluate(scroll, place)
     element = tab.wait_for_selector(".jp-OutputArea iframe", timeout=30_000)
     element.scroll_into_view_if_needed()
     frame = element.content_frame()
@@ -397,8 +370,7 @@ def test_chapter_runs_in_jupyterlab_and_the_explorer_appears(lab, open_tab):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder of pages, made of the stored notebooks."""
-    pages = pytest.importorskip("pages", reason="needs notebooks/pages.py")
+    """The folder of the pages of the stored notebooks."""
     if not pages.installed():
         pytest.skip(pages.MISSING)
     with pytest.MonkeyPatch.context() as patch:
@@ -408,34 +380,44 @@ def folder(tmp_path_factory):
 
 def test_axe_finds_nothing_serious_in_the_rendered_pages(folder, open_tab):
     found = {}
-    for path in folder.glob("*.html"):
+    for path in folder.rglob("*.html"):
         tab = open_tab(path.as_uri())
         found[path.name] = faults(tab)
         tab.close()
     assert not any(found.values()), found
 
 
-def test_rendered_pages_are_whole_and_keyboard_leads_from_one_to_another(
+def test_rendered_pages_are_complete_and_keyboard_leads_from_one_to_another(
     folder, open_tab
 ):
-    names = sorted(path.name for path in folder.glob("*.html"))
-    assert {
-        "index.html",
-        *(path.with_suffix(".html").name for path in refresh.chapters()[:4]),
-    } <= set(names)
-    for name in names:
-        tab = open_tab((folder / name).as_uri())
-        assert tab.locator("img:not([alt])").count() == 0, (
-            f"{name}: a picture without alternative text"
-        )
-        assert tab.evaluate(
-            "[...document.images].every(image => image.naturalWidth)"
-        ), f"{name}: a broken picture"
+    paths = sorted(folder.rglob("*.html"))
+    names = {path.relative_to(folder).as_posix() for path in paths}
+    chapters = {f"notebooks/{path.stem}.html" for path in refresh.chapters()}
+    assert {"index.html", "docs/mistakes.html", *chapters} <= names
+    for path in paths:
+        tab = open_tab(path.as_uri())
+        without = tab.locator("img:not([alt])").count()
+        assert without == 0, f"{path.name}: a picture without alternative text"
+        complete = tab.evaluate("[...document.images].every(i => i.naturalWidth)")
+        assert complete, f"{path.name}: a broken picture"
         reached = set()
         for _ in range(60):
             tab.keyboard.press("Tab")
             reached.add(tab.evaluate("document.activeElement.getAttribute('href')"))
         assert any(address and ".html" in address for address in reached), (
-            f"{name}: no other page by keyboard"
+            f"{path.name}: no other page by keyboard"
         )
         tab.close()
+
+
+def test_no_code_of_chapters_is_cut_off_at_1400_pixels(folder, open_tab):
+    """A line that is too long gives its cell a horizontal scroll bar."""
+    measure = """() => [...document.querySelectorAll('div.cell_input pre')].map(cell =>
+      [cell.scrollWidth - cell.clientWidth, cell.textContent.slice(0, 100)])"""
+    paths = sorted((folder / "notebooks").glob("*.html"))
+    for path in [path for path in paths if path.name.startswith(WITHOUT_LONG_LINES)]:
+        tab = open_tab(path.as_uri(), viewport={"width": 1400, "height": 900})
+        cells = tab.evaluate(measure)
+        tab.close()
+        assert len(cells) >= 5, path.name
+        assert [text for too_wide, text in cells if too_wide > 0] == [], path.name

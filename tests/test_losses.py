@@ -10,30 +10,27 @@ import scipy.stats
 import vae_helpers as vh
 
 
-def test_784_times_keras_mean_is_the_sum_over_pixels(images, vae):
+def test_reconstruction_term_is_784_times_keras_mean(images, vae):
     x_hat = vae(images)
     by_hand = -(images * np.log(x_hat) + (1 - images) * np.log(1 - x_hat)).sum(axis=1)
+    mean = keras.losses.binary_crossentropy(images, x_hat)
     assert np.allclose(vh.bernoulli_nll(images, x_hat), by_hand, rtol=1e-5)
-    assert np.allclose(
-        784 * keras.losses.binary_crossentropy(images, x_hat), by_hand, rtol=1e-5
-    )
+    assert np.allclose(784 * mean, by_hand, rtol=1e-5)
 
 
-def test_reconstruction_term_is_finite_at_the_ends():
+def test_reconstruction_term_is_finite_at_0_and_1():
     x = np.tile(np.array([[0.0, 1.0, 0.5, 0.0]], "float32"), 196)
     assert np.isfinite(vh.bernoulli_nll(x, 1 - np.round(x))).all()
 
 
 def test_reconstruction_term_is_never_below_the_pixel_entropy(images):
-    assert np.mean(vh.bernoulli_nll(images, images)) == pytest.approx(
-        vh.pixel_entropy(images), rel=1e-5
-    )
+    entropy = vh.pixel_entropy(images)
+    lowest = np.mean(vh.bernoulli_nll(images, images))
+    assert lowest == pytest.approx(entropy, rel=1e-5)
     rng = np.random.default_rng(0)
     for _ in range(5):
-        guess = np.clip(images + rng.normal(0, 0.05, images.shape), 0, 1).astype(
-            "float32"
-        )
-        assert np.mean(vh.bernoulli_nll(images, guess)) > vh.pixel_entropy(images)
+        guess = np.clip(images + rng.normal(0, 0.05, images.shape), 0, 1)
+        assert np.mean(vh.bernoulli_nll(images, guess.astype("float32"))) > entropy
 
 
 def test_kl_matches_monte_carlo():
@@ -42,54 +39,50 @@ def test_kl_matches_monte_carlo():
     q = scipy.stats.norm(mean, np.exp(0.5 * log_var))
     z = q.rvs((400_000, 3), random_state=rng)
     estimate = q.logpdf(z) - scipy.stats.norm.logpdf(z)
-    error = estimate.std(axis=0) / len(z) ** 0.5
-    assert np.all(
-        np.abs(estimate.mean(axis=0) - vh.kl_to_prior(mean, log_var))
-        <= 5 * error + 1e-9
-    )
+    standard_error = estimate.std(axis=0) / len(z) ** 0.5
+    difference = np.abs(estimate.mean(axis=0) - vh.kl_to_prior(mean, log_var))
+    assert np.all(difference <= 5 * standard_error + 1e-9)
 
 
 @pytest.mark.parametrize(
     "mean, log_var", [(0.0, 0.0), (1.3, -3.0), (-2.0, 1.0), (0.01, -0.01)]
 )
 def test_kl_matches_scipy_integral(mean, log_var):
-    """The integral of SciPy's own relative entropy of two of its own densities."""
-    q = scipy.stats.norm(mean, np.exp(0.5 * log_var))
-    reach = 9 * q.std()
+    """SciPy integrates the relative entropy of two of its own densities."""
+    q, p = scipy.stats.norm(mean, np.exp(0.5 * log_var)), scipy.stats.norm
     integral, _ = scipy.integrate.quad(
-        lambda z: scipy.special.rel_entr(q.pdf(z), scipy.stats.norm.pdf(z)), mean - reach, mean + reach,
-        points=[mean], limit=200, epsabs=1e-10,
-    )  # fmt: skip
-    assert float(
-        vh.kl_to_prior(np.float64(mean), np.float64(log_var))
-    ) == pytest.approx(integral, abs=1e-7)
+        lambda z: scipy.special.rel_entr(q.pdf(z), p.pdf(z)),
+        mean - 9 * q.std(),
+        mean + 9 * q.std(),
+        points=[mean],
+        limit=200,
+        epsabs=1e-10,
+    )
+    kl = float(vh.kl_to_prior(np.float64(mean), np.float64(log_var)))
+    assert kl == pytest.approx(integral, abs=1e-7)
 
 
 def test_kl_is_zero_only_at_the_prior():
     rng = np.random.default_rng(0)
+    elsewhere = vh.kl_to_prior(rng.normal(size=1000), rng.normal(size=1000))
     assert float(vh.kl_to_prior(np.zeros(1), np.zeros(1))[0]) == 0
-    assert np.all(
-        np.asarray(vh.kl_to_prior(rng.normal(size=1000), rng.normal(size=1000))) > 0
-    )
+    assert np.all(np.asarray(elsewhere) > 0)
 
 
 def test_loss_is_summed_over_pixels_and_over_dimensions(images):
     model = vh.VAE(vh.build_encoder(), vh.build_decoder(), kl_weight=3.0)
     x_hat = np.asarray(model(images), "float64")
     mean, log_var = (np.asarray(output, "float64") for output in model.encoder(images))
-    bce = -(images * np.log(x_hat) + (1 - images) * np.log(1 - x_hat)).sum(
-        axis=1
-    )  # (60,) over 784 pixels
-    kl = 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).sum(
-        axis=1
-    )  # (60,) over 10 dimensions
+    bce = -(images * np.log(x_hat) + (1 - images) * np.log(1 - x_hat))  # (60, 784)
+    kl = 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var)  # (60, 10)
+    bce, kl = bce.sum(axis=1), kl.sum(axis=1)
     loss = float(model.compute_loss(images, images, x_hat.astype("float32")))
     assert loss == pytest.approx((bce + 3 * kl).mean(), rel=1e-5)
     assert float(model.kl_tracker.result()) == pytest.approx(kl.mean(), rel=1e-4)
 
 
 @pytest.mark.parametrize("kl_weight", [1.0, 2.5])
-def test_history_adds_up_in_every_row(images, kl_weight):
+def test_loss_in_the_history_is_the_sum_of_its_terms(images, kl_weight):
     model = vh.VAE(vh.build_encoder(), vh.build_decoder(), kl_weight=kl_weight)
     model.compile(optimizer="adam", loss="mse", metrics=["mse"])
     history = model.fit(
@@ -102,24 +95,22 @@ def test_history_adds_up_in_every_row(images, kl_weight):
     ).history
     names = {"loss", "reconstruction", "kl", "mse"}
     assert set(history) == names | {f"val_{name}" for name in names}
-    for row in ("", "val_"):
-        total = np.array(history[f"{row}reconstruction"]) + kl_weight * np.array(
-            history[f"{row}kl"]
-        )
-        assert np.allclose(history[f"{row}loss"], total, rtol=1e-5)
+    curves = {name: np.array(values) for name, values in history.items()}
+    for part in ("", "val_"):
+        total = curves[f"{part}reconstruction"] + kl_weight * curves[f"{part}kl"]
+        assert np.allclose(curves[f"{part}loss"], total, rtol=1e-5)
 
 
 def test_averages_are_over_images_not_batches(images, vae):
     vae.compile(loss="mse", metrics=["mse"])
-    head = vae.encoder.get_layer(
-        "z_log_var"
-    )  # next to no noise, so that batches can be compared
+    # Almost no noise, so that the two evaluations can be compared.
+    head = vae.encoder.get_layer("z_log_var")
     head.set_weights([np.zeros((128, 10)), np.full(10, -40.0)])
-    whole = vae.evaluate(images, images, batch_size=60, verbose=0, return_dict=True)
-    uneven = vae.evaluate(
-        images, images, batch_size=59, verbose=0, return_dict=True
-    )  # 59 + 1
-    assert whole == pytest.approx(uneven, rel=1e-5)
+    one_batch, two_batches = (  # 60, and 59 + 1
+        vae.evaluate(images, images, batch_size=size, verbose=0, return_dict=True)
+        for size in (60, 59)
+    )
+    assert one_batch == pytest.approx(two_batches, rel=1e-5)
 
 
 def test_validation_draws_z_as_training_does(images, vae):
@@ -132,6 +123,7 @@ def test_validation_draws_z_as_training_does(images, vae):
 
 
 def gradient(model, x):
+    """The gradient of the loss on images x, one array for each trainable variable."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -149,24 +141,18 @@ def gradient(model, x):
     return tape.gradient(loss, model.trainable_weights)
 
 
-def test_mse_named_at_compile_time_does_not_steer(images):
+def test_loss_named_in_compile_changes_no_gradient(images):
     def after_one_step(loss):
         keras.utils.set_random_seed(1)
         model = vh.VAE(vh.build_encoder(), vh.build_decoder())
         before = model.get_weights()
-        model.compile(
-            optimizer=keras.optimizers.SGD(1e-3), loss=loss
-        )  # SGD, because Adam hides factors
+        optimizer = keras.optimizers.SGD(1e-3)  # with Adam, factors would not show
+        model.compile(optimizer=optimizer, loss=loss)
         model.train_on_batch(images, images)
-        assert any(
-            not np.array_equal(a, b) for a, b in zip(before, model.get_weights())
-        )
+        assert not all(map(np.array_equal, before, model.get_weights()))
         return model.get_weights()
 
-    assert all(
-        np.array_equal(a, b)
-        for a, b in zip(after_one_step("mse"), after_one_step(None))
-    )
+    assert all(map(np.array_equal, after_one_step("mse"), after_one_step(None)))
 
 
 @pytest.fixture
@@ -196,27 +182,32 @@ def test_gradient_matches_finite_differences(float64, images):
             state.assign(seed)  # the same noise every time
             losses.append(float(model.compute_loss(x, x, model(x))))
         variable.assign(value)
-        by_difference = (losses[0] - losses[1]) / (2 * step)
-        assert np.sum(slope * direction) == pytest.approx(
-            by_difference, rel=1e-4, abs=1e-4
-        ), variable.path
+        difference = (losses[0] - losses[1]) / (2 * step)
+        expected = pytest.approx(difference, rel=1e-4, abs=1e-4)
+        assert np.sum(slope * direction) == expected, variable.path
 
 
-def test_vae_says_what_it_must_be_fitted_on(images, vae):
-    with pytest.raises(ValueError, match="fitted on \\(x, x\\)"):
+def test_vae_without_targets_is_refused(images, vae):
+    with pytest.raises(ValueError, match="must both be images"):
         vae.compute_loss(images, None, vae(images))
-    with pytest.raises(ValueError, match="without sample weights"):
-        vae.compute_loss(images, images, vae(images), sample_weight=np.ones(60))
+
+
+def test_sample_weights_weight_images_in_the_loss_alone(images, vae):
+    x_hat, weights = vae(images), np.linspace(0, 2, len(images), dtype="float32")
+    reconstruction = np.asarray(vh.bernoulli_nll(images, x_hat))
+    terms = reconstruction + np.asarray(vae._kl)
+    loss = float(vae.compute_loss(images, images, x_hat, sample_weight=weights))
+    assert loss == pytest.approx(np.mean(weights * terms), rel=1e-5)
+    assert loss != pytest.approx(np.mean(terms), rel=1e-5)
+    unweighted = float(vae.reconstruction_tracker.result())
+    assert unweighted == pytest.approx(reconstruction.mean(), rel=1e-5)
 
 
 def test_pca_reconstruction_matches_a_plain_svd(images):
     mean = images.mean(axis=0)
     u, s, vt = np.linalg.svd(images - mean, full_matrices=False)
-    assert np.allclose(
-        vh.pca_reconstruct(images, images, 7),
-        mean + (u[:, :7] * s[:7]) @ vt[:7],
-        atol=1e-4,
-    )
+    by_hand = mean + (u[:, :7] * s[:7]) @ vt[:7]
+    assert np.allclose(vh.pca_reconstruct(images, images, 7), by_hand, atol=1e-4)
 
 
 def test_distance_to_nearest_matches_a_plain_loop():

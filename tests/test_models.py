@@ -1,4 +1,6 @@
-"""The two models are the ones specified."""
+"""The two models are the baseline ones; small metrics of their codes are exact."""
+
+import tracemalloc
 
 import keras
 import numpy as np
@@ -7,29 +9,24 @@ import pytest
 import vae_helpers as vh
 
 
-def dense(model):
+def dense_layers(model):
     """(units, activation) of every dense layer."""
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     return [(layer.units, layer.activation.__name__) for layer in layers]
 
 
-def test_autoencoder_is_as_specified():
+def test_autoencoder_has_the_baseline_layers():
     model = vh.build_autoencoder()
-    widths = [128, 64, 32, 18, 32, 64, 128]
-    assert dense(model) == [*((units, "relu") for units in widths), (784, "sigmoid")]
+    layers = [(units, "relu") for units in (128, 64, 32, 18, 32, 64, 128)]
+    assert dense_layers(model) == [*layers, (784, "sigmoid")]
     assert model.count_params() == 223_586
 
 
-def test_vae_is_as_specified():
+def test_vae_has_the_baseline_layers():
     encoder, decoder = vh.build_encoder(), vh.build_decoder()
-    heads = [(10, "linear"), (10, "linear")]
-    assert dense(encoder) == [(512, "relu"), (256, "relu"), (128, "relu"), *heads]
-    assert dense(decoder) == [
-        (128, "relu"),
-        (256, "relu"),
-        (512, "relu"),
-        (784, "sigmoid"),
-    ]
+    layers = [(units, "relu") for units in (512, 256, 128)]
+    assert dense_layers(encoder) == [*layers, (10, "linear"), (10, "linear")]
+    assert dense_layers(decoder) == [*layers[::-1], (784, "sigmoid")]
     assert encoder.count_params() == 568_724 and decoder.count_params() == 568_208
     assert [output.shape for output in encoder.outputs] == [(None, 10), (None, 10)]
 
@@ -41,17 +38,16 @@ def test_halves_of_the_autoencoder_make_the_whole(images):
     assert np.allclose(decoder(encoder(images)), model(images), atol=1e-6)
 
 
-def test_sampling_has_the_mean_and_variance_it_is_given():
-    mean, log_var = (
-        np.full((200_000, 1), 2.0, "float32"),
-        np.full((200_000, 1), np.log(0.25), "float32"),
-    )
+def test_sampling_has_the_mean_and_variance_of_its_inputs():
+    n = 200_000
+    mean = np.full((n, 1), 2.0, "float32")
+    log_var = np.full((n, 1), np.log(0.25), "float32")
     z = np.asarray(vh.Sampling(seed=0)([mean, log_var]))
-    assert z.mean() == pytest.approx(2.0, abs=5 * 0.5 / 200_000**0.5)
+    assert z.mean() == pytest.approx(2.0, abs=5 * 0.5 / n**0.5)
     assert z.std() == pytest.approx(0.5, rel=0.01)
 
 
-def test_sampling_draws_anew_for_every_call_and_image_and_repeats_with_the_seed():
+def test_sampling_differs_by_call_and_image_and_repeats_with_its_seed():
     inputs = [np.zeros((4, 10), "float32")] * 2
     layer = vh.Sampling(seed=5)
     first, second = np.asarray(layer(inputs)), np.asarray(layer(inputs))
@@ -69,56 +65,80 @@ def test_kl_weight_can_be_changed_after_compiling(images, vae):
     vae.evaluate(images, images, verbose=0)
     vae.kl_weight.assign(1000.0)
     scores = vae.evaluate(images, images, verbose=0, return_dict=True)
-    assert scores["loss"] == pytest.approx(
-        scores["reconstruction"] + 1000 * scores["kl"], rel=1e-5
-    )
+    expected = scores["reconstruction"] + 1000 * scores["kl"]
+    assert scores["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
-def test_one_batch_can_be_learnt_by_heart(images, vae):
+def test_vae_overfits_a_single_batch(images, vae):
     """Training works at all: 200 steps on 60 images."""
     vae.compile(optimizer="adam", loss="mse", jit_compile=True)
-    losses = vae.fit(images, images, batch_size=60, epochs=200, verbose=0).history[
-        "loss"
-    ]
-    assert losses[-1] < 0.6 * losses[0]
+    history = vae.fit(images, images, batch_size=60, epochs=200, verbose=0).history
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
 
 
-def test_diagram_and_grid_take_what_they_should(images):
-    figure = vh.image_grid(
-        [images[:3], images[3:6].reshape(3, 28, 28), np.zeros((3, 2, 5))],
-        ["a", "b", "c"],
-    )
-    assert len(figure.axes) == 9
-    with pytest.raises(ValueError, match="columns, 784"):
+def test_grid_has_one_picture_for_each_image(images):
+    pictures = np.zeros((3, 2, 5))
+    rows = [images[:3], images[3:6].reshape(3, 28, 28), pictures]
+    figure = vh.image_grid(rows, ["a", "b", "c"])
+    assert [len(axes.images) for axes in figure.axes] == [1] * 9
+    with pytest.raises(ValueError, match="rows must be images .columns, 784."):
         vh.image_grid([images[0]])
 
 
-def test_a_runaway_log_variance_leaves_loss_and_gradients_finite(images, vae):
-    """One image whose log-variance is 200: exp of it is beyond float32. Within bounds, not a bit changes."""
+def test_large_log_variance_leaves_loss_and_gradients_finite(images, vae):
+    """One image's is 200, whose exp overflows; within bounds, not a bit changes."""
     tf = pytest.importorskip("tensorflow")
 
-    def loss_and_gradients():
+    def as_arrays(loss, tape):
+        gradients = tape.gradient(loss, vae.trainable_weights)
+        return [np.asarray(value) for value in (loss, *gradients)]
+
+    def guarded():
         vae.sampling.seed_generator.state.assign([1, 0])
         with tf.GradientTape() as tape:
             loss = vae.compute_loss(images, images, vae(images))
-        return [
-            np.asarray(a) for a in (loss, *tape.gradient(loss, vae.trainable_weights))
-        ]
+        return as_arrays(loss, tape)
 
     def unguarded():
-        z_mean, z_log_var = vae.encoder(images)
         vae.sampling.seed_generator.state.assign([1, 0])
         with tf.GradientTape() as tape:
             z_mean, z_log_var = vae.encoder(images)
             x_hat = vae.decoder(vae.sampling([z_mean, z_log_var]))
             kl = keras.ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=-1)
             loss = keras.ops.mean(vh.bernoulli_nll(images, x_hat) + vae.kl_weight * kl)
-        return [
-            np.asarray(a) for a in (loss, *tape.gradient(loss, vae.trainable_weights))
-        ]
+        return as_arrays(loss, tape)
 
-    assert all(np.array_equal(a, b) for a, b in zip(loss_and_gradients(), unguarded()))
+    vae(images)
+    assert all(np.array_equal(a, b) for a, b in zip(guarded(), unguarded()))
     vae.encoder.get_layer("z_log_var").bias.assign([200.0] + [0.0] * 9)
-    assert all(np.isfinite(part).all() for part in loss_and_gradients())
-    assert not all(np.isfinite(part).all() for part in unguarded())
+    assert all(np.isfinite(value).all() for value in guarded())
+    assert not all(np.isfinite(value).all() for value in unguarded())
+
+
+# ---------------------------------------------------------------- distances
+
+
+@pytest.mark.parametrize("offset", [0, 100])
+def test_distance_of_a_code_to_itself_is_exactly_0(offset):
+    codes = np.random.default_rng(0).normal(offset, size=(1000, 18)).astype("float32")
+    assert np.array_equal(vh.distance_to_nearest(codes, codes), np.zeros(1000))
+
+
+def test_distances_are_those_of_a_direct_computation():
+    rng = np.random.default_rng(1)
+    codes, others = (rng.normal(size=(n, 10)).astype("float32") for n in (450, 70))
+    differences = codes[:, None].astype("float64") - others
+    expected = np.linalg.norm(differences, axis=2).min(axis=1)
+    assert np.allclose(vh.distance_to_nearest(codes, others), expected, rtol=1e-12)
+
+
+def test_distances_need_little_memory():
+    """At most 30 MB, so 300 MB for ten times as many `others`, the training images."""
+    rng = np.random.default_rng(2)
+    codes, others = (rng.normal(size=(n, 18)).astype("float32") for n in (10_000, 5500))
+    tracemalloc.start()
+    vh.distance_to_nearest(codes, others)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30e6

@@ -1,4 +1,4 @@
-"""The rendered pages: complete, legible without a network, and without a dead end."""
+"""The rendered pages: complete, legible without a network, without broken links."""
 
 import re
 from html.parser import HTMLParser
@@ -9,10 +9,12 @@ import nbformat
 import pytest
 
 import course
-from course import explorer
 from tools import pages, refresh
 
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU"
+    "5ErkJggg=="
+)
 ALT = 'A grey pixel, "alone" & <small>.'
 SLIDERS = '<p>Sliders<script type="application/json" id="model">{"kl": [1, 0]}</script>'
 PROSE = r"""# A small chapter
@@ -25,218 +27,209 @@ PROSE = r"""# A small chapter
 
 $$\begin{aligned} a &= \sum_{k=1}^K \mathbf{x} \\ &= \mathcal{N}(\mu, \text{one}) \end{aligned}$$
 
-Read [chapter 03](03_vae.ipynb), then [the helper](../vae_helpers.py)."""
+Read [chapter 03](03_vae.ipynb), then [the helper](../vae_helpers.py), then
+[mistakes](../docs/mistakes.md#the-loss), then [the marking guide](../docs/marking.md).
+"""
 
 
 def small(page):
-    """A notebook with a formula, a table, a figure, and an explorer, stored: a picture and a link to run it."""
+    """A notebook with a formula, a table, a figure, and an explorer as it is stored."""
     picture = {"image/png": PIXEL, "text/plain": "words"}
+    explorer = {**picture, "text/html": "<p>frame"}
     outputs = [
         nbformat.v4.new_output("stream", name="stdout", text="epoch 50/50  loss 1\n"),
         nbformat.v4.new_output(
             "display_data", picture, metadata={"image/png": {"alt": ALT}}
         ),
-        nbformat.v4.new_output(
-            "display_data",
-            {**picture, "text/html": "<p>frame"},
-            metadata={"explorer": page},
-        ),
+        nbformat.v4.new_output("display_data", explorer, metadata={"explorer": page}),
     ]
     code = nbformat.v4.new_code_cell("figure", outputs=outputs, execution_count=1)
     python = {"language_info": {"name": "python"}}
     cells = [nbformat.v4.new_markdown_cell(PROSE), code]
-    return explorer.strip(nbformat.v4.new_notebook(cells=cells, metadata=python))
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=python)
+    return refresh.strip_explorer(notebook)
 
 
 def rendered():
-    """The pages of the stored notebooks and two small ones; the explorer of the second is not there."""
+    """The folder of the pages of the stored notebooks and of two small ones.
+
+    The explorer of the second is missing.
+    """
     course.BUILD.mkdir()
     (course.BUILD / "explorer_06.html").write_text(SLIDERS)
     notebooks = {
-        "06_small.ipynb": small("explorer_06.html"),
-        "07_other.ipynb": small("explorer_07.html"),
+        Path("notebooks/06_small.ipynb"): small("explorer_06.html"),
+        Path("notebooks/07_other.ipynb"): small("explorer_07.html"),
     }
-    return pages.write(
-        notebooks, "## Your results and what to expect\n\nA table."
-    ).parent
+    results = "## Your results and what to expect\n\nA table."
+    return pages.write(notebooks, results).parent
 
 
 class Tags(HTMLParser):
-    """(tag, attributes) of each element of a page."""
+    """The elements of a page: `list` holds (tag, attributes) of each."""
 
     def __init__(self, text):
         super().__init__()
-        self.found = []
+        self.list = []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+        self.list.append((tag, dict(attributes)))
 
 
 @pytest.fixture(scope="session")
 def tags(site):
-    """The elements of every page, {name: [(tag, attributes), ...]}."""
+    """The elements of every page, {its path in the site: [(tag, attributes), ...]}."""
     return {
-        path.name: Tags(path.read_text("utf-8")).found for path in site.glob("*.html")
+        path.relative_to(site).as_posix(): Tags(path.read_text("utf-8")).list
+        for path in site.rglob("*.html")
     }
+
+
+def attributes_of(tags, tag):
+    return [attributes for name, attributes in tags if name == tag]
 
 
 def test_every_chapter_has_a_page_and_solutions_have_none(tags):
-    stems = {path.stem for path in refresh.chapters()} - {"solutions"}
-    assert {f"{stem}.html" for stem in stems} | {
-        "index.html",
-        "ERRATA.html",
-        "TEACHING.html",
-    } <= set(tags)
-    assert "solutions.html" not in tags
+    notebooks = {path.stem for path in refresh.notebooks()} - {"solutions"}
+    expected = {f"notebooks/{stem}.html" for stem in notebooks}
+    expected |= {f"docs/{Path(name).stem}.html" for name in pages.BESIDE}
+    assert {"index.html", *expected} <= set(tags)
+    assert not any("solutions" in name or "marking" in name for name in tags)
 
 
-def test_pages_fetch_nothing_from_elsewhere(site, tags):
-    for name, found in tags.items():
-        for tag, attributes in found:
+def test_pages_load_nothing_from_elsewhere(site, tags):
+    for name, elements in tags.items():
+        for tag, attributes in elements:
             if tag in ("link", "script", "img", "iframe", "source"):
                 address = attributes.get("src") or attributes.get("href") or ""
-                assert not re.match(r"(https?:)?//", address), (
-                    f"{name}: {tag} {address}"
-                )
+                assert not re.match(r"(https?:)?//", address), f"{name}: {address}"
             assert "srcset" not in attributes
     for path in site.rglob("*.css"):
-        assert not re.search(
-            r"(url\(|@import)\s*[\"']?(https?:)?//", path.read_text("utf-8")
-        ), path.name
+        text = path.read_text("utf-8")
+        remote = re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", text)
+        assert not remote, path.name
 
 
-def test_every_link_inside_leads_somewhere(site, tags):
-    for name, found in tags.items():
-        for _, attributes in found:
+def test_every_link_inside_leads_to_a_file(site, tags):
+    for name, elements in tags.items():
+        for _, attributes in elements:
             for address in (attributes.get("href"), attributes.get("src")):
                 if address and not re.match(r"[a-z]+:|#", address):
                     file = unquote(re.split("[#?]", address)[0])
-                    assert (site / file).is_file(), f"{name}: {address}"
+                    assert (site / name).parent.joinpath(file).is_file(), (
+                        f"{name}: {address}"
+                    )
 
 
 def test_chapters_have_previous_next_and_contents(tags):
-    for name in ("02_autoencoder.html", "04_reconstruct_interpolate_sample.html"):
-        contents = {
-            attributes.get("href") for tag, attributes in tags[name] if tag == "a"
-        }
-        assert {"03_vae.html", "ERRATA.html"} <= contents
-        assert {"prev", "next"} <= {
-            attributes.get("rel") for tag, attributes in tags[name] if tag == "link"
-        }
+    for name in ("02_autoencoder", "04_reconstruct_interpolate_sample"):
+        elements = tags[f"notebooks/{name}.html"]
+        contents = {a.get("href") for a in attributes_of(elements, "a")}
+        assert {"03_vae.html", "../docs/mistakes.html"} <= contents
+        relations = {a.get("rel") for a in attributes_of(elements, "link")}
+        assert {"prev", "next"} <= relations
 
 
 def test_formulas_are_mathml(site, tags):
-    page = (site / "06_small.html").read_text("utf-8")
-    formulas = re.findall(r"<math.*?</math>", page, re.S)
-    assert (
-        len(formulas) == 2
-        and "<mtable" in formulas[1]
-        and "<mtext>one</mtext>" in formulas[1]
-    )
-    assert "begin{" not in page and "$" not in re.sub(
-        r"<script.*?</script>", "", page, flags=re.S
-    )
-    assert sum(tag == "math" for tag, _ in tags["03_vae.html"]) > 40
+    page = (site / "notebooks" / "06_small.html").read_text("utf-8")
+    first, second = re.findall(r"<math.*?</math>", page, re.S)
+    assert "<mtable" in second and "<mtext>one</mtext>" in second
+    text = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert "begin{" not in page and "$" not in text
+    assert len(attributes_of(tags["notebooks/03_vae.html"], "math")) > 40
 
 
 def test_figures_and_tables_are_there(tags):
-    found = tags["06_small.html"]
-    assert ALT in [attributes.get("alt") for tag, attributes in found if tag == "img"]
-    assert "table" in [tag for tag, _ in found]
+    elements = tags["notebooks/06_small.html"]
+    assert ALT in [image.get("alt") for image in attributes_of(elements, "img")]
+    assert attributes_of(elements, "table")
 
 
-def test_links_to_other_chapters_and_files(site):
-    page = (site / "06_small.html").read_text("utf-8")
-    assert (
-        'href="03_vae.html"' in page
-        and 'href="https://colab.research.google.com/x"' in page
-    )
-    assert f'href="{refresh.repository()}/blob/main/vae_helpers.py"' in page
+def test_links_lead_to_pages_and_otherwise_to_the_repository(tags):
+    links = {a.get("href") for a in attributes_of(tags["notebooks/06_small.html"], "a")}
+    files = f"{refresh.repository()}/blob/main"
+    assert {"https://colab.research.google.com/x", "03_vae.html"} <= links
+    assert "../docs/mistakes.html#the-loss" in links
+    assert {f"{files}/vae_helpers.py", f"{files}/docs/marking.md"} <= links
 
 
-def test_explorer_is_a_file_beside_the_page(site, tags):
-    frames = [
-        attributes for tag, attributes in tags["06_small.html"] if tag == "iframe"
-    ]
-    assert [frame["src"] for frame in frames] == [
-        "explorer_06.html"
-    ] and "srcdoc" not in frames[0]
-    assert (site / "explorer_06.html").read_text() == SLIDERS
-    assert "Run this notebook" not in (site / "06_small.html").read_text("utf-8"), (
-        "there is nothing left to run"
-    )
+def test_an_explorer_is_a_file_beside_the_page(site, tags):
+    [frame] = attributes_of(tags["notebooks/06_small.html"], "iframe")
+    assert frame["src"] == "explorer_06.html" and "srcdoc" not in frame
+    assert (site / "notebooks" / "explorer_06.html").read_text() == SLIDERS
+    page = (site / "notebooks" / "06_small.html").read_text("utf-8")
+    assert "Run this notebook" not in page, "nothing is left to run"
 
 
-def test_explorer_that_is_not_there_leaves_its_picture(site, tags):
-    assert not any(tag == "iframe" for tag, _ in tags["07_other.html"])
-    assert "Run this notebook" in (site / "07_other.html").read_text("utf-8")
-    pictures = [
-        attributes
-        for tag, attributes in tags["07_other.html"]
-        if tag == "img" and PIXEL in attributes["src"]
-    ]
-    assert len(pictures) == 2
+def test_a_missing_explorer_leaves_its_picture(site, tags):
+    elements = tags["notebooks/07_other.html"]
+    assert not attributes_of(elements, "iframe")
+    page = (site / "notebooks" / "07_other.html").read_text("utf-8")
+    assert "Run this notebook" in page
+    sources = [image["src"] for image in attributes_of(elements, "img")]
+    assert sum(PIXEL in source for source in sources) == 2
 
 
-def test_first_page_says_what_was_run_here(site):
+def test_first_page_names_the_notebooks_that_were_run(site):
     page = (site / "index.html").read_text("utf-8")
-    assert (
-        "Run on this machine: 06_small, 07_other." in page
-        and "Your results and what to expect" in page
-    )
+    assert "Run on this machine: 06_small, 07_other." in page
+    assert "Your results and what to expect" in page
 
 
-def test_faults_are_told_and_the_pages_kept(monkeypatch, tmp_path):
+@pytest.fixture
+def small_course(monkeypatch, tmp_path):
+    """Pages of nothing but what a test names; the folder of the pages."""
     monkeypatch.setattr(course, "BUILD", tmp_path / "build")
     monkeypatch.setattr(pages, "stored", dict)
     monkeypatch.setattr(pages, "BESIDE", ())
-    prose = nbformat.v4.new_markdown_cell("# A chapter\n\n$\\nonsense$")
-    with pytest.raises(
-        ValueError, match=r"have a fault.*cannot be rendered: \\nonsense"
-    ):
-        pages.write({"08_fault.ipynb": nbformat.v4.new_notebook(cells=[prose])}, "")
-    assert (course.BUILD / "pages" / "08_fault.html").is_file()
+    return tmp_path / "build" / "pages"
 
 
-def test_old_pages_stay_until_the_new_are_in_their_place(monkeypatch, tmp_path):
-    monkeypatch.setattr(course, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(pages, "stored", dict)
-    monkeypatch.setattr(pages, "BESIDE", ())
-    notebooks = {
-        "08_small.ipynb": nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_markdown_cell("# A chapter")]
-        )
-    }
-    place, rename = course.BUILD / "pages", Path.rename
-    place.mkdir(parents=True)
-    (place / "old.html").write_text("old")
+def one_chapter(name, prose):
+    cell = nbformat.v4.new_markdown_cell(prose)
+    return {Path(name): nbformat.v4.new_notebook(cells=[cell])}
 
-    def fails(path, target):
-        if target == place and not (path / "old.html").exists():
+
+@pytest.mark.parametrize(
+    "prose, fault",
+    [
+        ("$\\nonsense$", r"cannot be rendered: \\nonsense"),
+        ("[a section](#of-nothing)", "of-nothing"),
+    ],
+)
+def test_faults_are_reported_and_the_pages_written(prose, fault, small_course):
+    chapter = one_chapter("08_fault.ipynb", f"# A chapter\n\n{prose}")
+    with pytest.raises(ValueError, match=f"Sphinx found a fault: .*{fault}"):
+        pages.write(chapter, "")
+    assert (small_course / "notebooks" / "08_fault.html").is_file()
+
+
+def test_old_pages_stay_until_the_new_ones_are_complete(small_course, monkeypatch):
+    chapter, rename = one_chapter("08_small.ipynb", "# A chapter"), Path.rename
+    small_course.mkdir(parents=True)
+    (small_course / "old.html").write_text("old")
+
+    def interrupted(path, target):
+        if target == small_course and not (path / "old.html").exists():
             raise KeyboardInterrupt
         return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", fails)
-    with pytest.raises(KeyboardInterrupt):
-        pages.write(notebooks, "")
-    assert [path.name for path in place.iterdir()] == ["old.html"] and list(
-        course.BUILD.iterdir()
-    ) == [place]
-    monkeypatch.undo()
-    monkeypatch.setattr(course, "BUILD", place.parent)
-    monkeypatch.setattr(pages, "stored", dict)
-    monkeypatch.setattr(pages, "BESIDE", ())
-    pages.write(notebooks, "")
-    assert (place / "08_small.html").is_file() and not (place / "old.html").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pages.write(chapter, "")
+    assert [path.name for path in small_course.iterdir()] == ["old.html"]
+    assert list(course.BUILD.iterdir()) == [small_course]
+    pages.write(chapter, "")
+    assert (small_course / "notebooks" / "08_small.html").is_file()
+    assert not (small_course / "old.html").exists()
 
 
-def test_a_damaged_notebook_has_no_page_but_a_sentence(monkeypatch, tmp_path):
+def test_a_damaged_notebook_is_named_and_not_rendered(monkeypatch, tmp_path):
     damaged = tmp_path / "08_damaged.ipynb"
     damaged.write_text('{"cells": [')
     monkeypatch.setattr(refresh, "notebooks", lambda: [damaged])
-    with pytest.raises(
-        ValueError,
-        match=r"08_damaged\.ipynb is not a whole notebook: restore it with git\.$",
-    ):
+    message = r"08_damaged\.ipynb is not a complete notebook: restore it with git\.$"
+    with pytest.raises(ValueError, match=message):
         pages.stored()

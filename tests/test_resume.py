@@ -63,8 +63,8 @@ def same(a, b):
 def resume(monkeypatch, tmp_path):
     """The runner asks for states; `resume()` stands for a new kernel."""
     monkeypatch.setenv("VAE_COURSE_RESUME", str(tmp_path / "resume"))
-    checkpoints._begun.clear()
-    return checkpoints._begun.clear
+    checkpoints._count.clear()
+    return checkpoints._count.clear
 
 
 def slow_schedule(vae):
@@ -174,7 +174,7 @@ def test_another_loss_or_optimiser_is_another_training():
     def name(kind=keras.optimizers.Adam, loss="mse", data=X, **options):
         vae = tiny()
         vae.compile(kind(**options), loss=loss)
-        return checkpoints._name(vae, [data], 8, 128)
+        return checkpoints.training_name(vae, [data], 8, 128)
 
     cosine = keras.optimizers.schedules.CosineDecay
     names = [

@@ -1,21 +1,25 @@
-"""How fast `vae_helpers.fit` trains the course's VAE, beside its peers and beside the matrix products alone.
+"""Compare the speed of `vae_helpers.fit` with that of Keras, PyTorch and JAX.
 
-usage: make bench   (installs the peers into build/peers, then runs all three modes), or one of
+usage: make bench   (installs PyTorch and JAX into build/peers, then runs all modes)
 
-  .venv/bin/python -m tools.bench             every contender in one run, epoch by epoch in turn
-  .venv/bin/python -m tools.bench --growth    how time and memory grow; draws build/growth.png
-  .venv/bin/python -m tools.bench --startup   where time goes outside epochs
+or one mode:
+  python -m tools.bench             all contenders in one run, epoch by epoch in turn
+  python -m tools.bench --growth    how time and memory grow; draws build/growth.png
+  python -m tools.bench --startup   the time spent outside epochs
 
   --repeats N          measured epochs of each contender (7; growth and startup: 3)
-  --images N           fewer images than all 60,000 (a smoke test: --images 6000 --repeats 1)
+  --images N           fewer than all 60,000 (a quick try: --images 6000 --repeats 1)
   --peers-python PATH  the Python that has jax, optax and torch (build/peers/bin/python)
 
-Everywhere: VAE 784-512-256-128 - mean and log-variance (10) - 128-256-512-784, ReLU, binary cross-entropy
-summed over pixels plus KL, mean over the batch; Adam at 1e-3; batches of 128, the smaller last one included;
-freshly shuffled each epoch; float32 on the CPU; no validation, no metric. Each contender lives in a process of
-its own, all at once (about 6 GB), and works only while the others wait: an epoch to settle, then the measured one.
-Writes Markdown to stdout, progress to stderr. For Linux and macOS, on a machine that does nothing else: load slows
-the contenders unequally.
+All contenders train the same model in the same way: VAE 784-512-256-128 - mean and
+log-variance (10) - 128-256-512-784, ReLU, binary cross-entropy summed over pixels plus
+KL, mean over the batch; Adam with learning rate 1e-3; batches of 128, the last one
+smaller; a new random order in each epoch; float32 on the CPU; no validation, no metric.
+Each contender has a process of its own. All exist at once (about 6 GB), and only one
+works at a time: one epoch to warm up, then the measured one.
+
+Markdown goes to stdout, progress to stderr. For Linux and macOS, on a machine that does
+nothing else: other load slows the contenders by different factors.
 """
 
 import argparse
@@ -34,63 +38,77 @@ ROOT = Path(__file__).resolve().parents[1]
 THREADS = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 )
-OPTIONS = {
-    "images": 60_000,
-    "batch": 128,
-    "width": 1,
-    "epochs": 1,
-}  # what a worker is told
+OPTIONS = {"images": 60_000, "batch": 128, "width": 1, "epochs": 1}  # of a worker
 
 
 def widths(width=1):
-    """Layers of encoder and decoder, the hidden ones `width` times as wide; mean and log-variance side by side."""
+    """Units per layer of encoder and decoder, hidden layers `width` times as wide.
+
+    The encoder ends in 20 units: 10 for the mean, 10 for the log-variance.
+    """
     hidden = [512 * width, 256 * width, 128 * width]
     return [784, *hidden, 20], [10, *hidden[::-1], 784]
 
 
 def products(width=1):
-    """The shapes of all weight matrices."""
+    """The shapes of all weight matrices, (inputs, outputs)."""
     return [pair for part in widths(width) for pair in zip(part, part[1:])]
 
 
 def flop(width=1):
-    """Floating-point operations of an image's matrix products: forward, and two backward but for the pixels."""
+    """Floating-point operations per image in matrix products.
+
+    One product forward and two backward for each matrix, except that the first layer
+    needs no gradient with respect to the pixels.
+    """
     return (
         sum(6 * rows * columns for rows, columns in products(width))
         - 2 * 784 * 512 * width
     )
 
 
-# ---------------------------------------------------------------- workers: heavy imports only inside functions
+# ---------------------------------------------------------------- workers
+# Heavy imports stand inside functions: each worker imports only what it needs.
 
 
-def begin():
-    answer(ready=True)
+clocks = {}
+
+
+def wait_for_turn():
+    """Report that this worker is ready, wait for the parent, start the clocks."""
+    reply(ready=True)
     if not sys.stdin.readline():
-        sys.exit("the parent has gone")
-    begin.cpu, begin.clock = time.process_time(), time.perf_counter()
+        sys.exit("The parent process has ended.")
+    clocks.update(cpu=time.process_time(), wall=time.perf_counter())
 
 
-def end(loss):
-    seconds, cpu = time.perf_counter() - begin.clock, time.process_time() - begin.cpu
-    answer(seconds=seconds, cores=cpu / seconds, loss=float(loss))
+def end_turn(loss):
+    """Report the time since `wait_for_turn`, the cores that were busy, and the loss."""
+    seconds = time.perf_counter() - clocks["wall"]
+    cpu = time.process_time() - clocks["cpu"]
+    reply(seconds=seconds, cores=cpu / seconds, loss=float(loss))
 
 
-def take_turns(epoch, epochs):
+def run_epochs(epoch, epochs):
+    """Call the function `epoch`, which returns the loss, once per turn."""
     for _ in range(epochs):
-        begin()
-        end(epoch())
+        wait_for_turn()
+        end_turn(epoch())
 
 
 def denormals(tenth):
-    """What becomes of 2e-38 / 10, which float32 can hold only as a denormal number."""
+    """What a function that multiplies by 0.1 makes of 2e-38: "kept" or "flushed" to 0.
+
+    The product is so small that float32 can hold it only as a denormal number.
+    """
     import numpy as np
 
-    kept = np.count_nonzero(np.asarray(tenth(np.full(1_000_000, 2e-38, "float32"))))
-    return {0: "flushed", 1_000_000: "kept"}.get(kept, "flushed by some threads")
+    nonzero = np.count_nonzero(np.asarray(tenth(np.full(1_000_000, 2e-38, "float32"))))
+    return {0: "flushed", 1_000_000: "kept"}.get(nonzero, "flushed by some threads")
 
 
-def keras_row(x, args, ours, what="vae", validation=None, **how):
+def run_keras(x, args, ours, kind="vae", validation=None, **compile_options):
+    """`vae_helpers.fit`, if `ours`, or Keras' own; with `validation` images or none."""
     import vae_helpers as vh  # isort: skip  # before Keras, whose backend it sets
     import keras
     import tensorflow as tf
@@ -101,20 +119,16 @@ def keras_row(x, args, ours, what="vae", validation=None, **how):
         return layer.from_config(config)
 
     keras.utils.set_random_seed(0)
-    if what == "vae":
-        encoder, decoder = vh.build_encoder(), vh.build_decoder()
-        model = vh.VAE(
-            *(
-                keras.models.clone_model(part, clone_function=widened)
-                for part in (encoder, decoder)
-            )
-        )
+    if kind == "vae":
+        parts = vh.build_encoder(), vh.build_decoder()
+        clone = keras.models.clone_model
+        model = vh.VAE(*(clone(part, clone_function=widened) for part in parts))
     else:
         model = vh.build_autoencoder()
-    model.compile(optimizer="adam", loss="mse", **how)
+    model.compile(optimizer="adam", loss="mse", **compile_options)
     turns = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: begin(),
-        on_epoch_end=lambda epoch, logs: end(logs["loss"]),
+        on_epoch_begin=lambda epoch, logs: wait_for_turn(),
+        on_epoch_end=lambda epoch, logs: end_turn(logs["loss"]),
     )
     settings = dict(
         epochs=args.epochs, batch_size=args.batch, callbacks=[turns], verbose=0
@@ -125,29 +139,26 @@ def keras_row(x, args, ours, what="vae", validation=None, **how):
         vh.fit(model, x, x, **settings)
     else:
         model.fit(x, x, **settings)
-    threads = (
-        tf.config.threading.get_intra_op_parallelism_threads() or THREADS
-    )  # 0 stands for all
+    threads = tf.config.threading.get_intra_op_parallelism_threads()  # 0: all
     tenth = tf.function(lambda v: v * 0.1, jit_compile=bool(model.jit_compile))
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    return versions, threads, denormals(lambda v: tenth(tf.constant(v)))
+    return versions, threads or THREADS, denormals(lambda v: tenth(tf.constant(v)))
 
 
-def torch_row(x, args, fused=None, compiled=False):
+def run_torch(x, args, fused=None, compiled=False):
     import torch
     from torch import nn
     from torch.nn import functional as F
 
-    torch.set_flush_denormal(
-        True
-    )  # before the first operation, because threads inherit it
+    # Before the first operation, because threads inherit it.
+    torch.set_flush_denormal(True)
     torch.manual_seed(0)
 
     def chain(units):
         parts = []
         for n_in, n_out in zip(units, units[1:]):
             parts += [nn.Linear(n_in, n_out), nn.ReLU()]
-            nn.init.xavier_uniform_(parts[-2].weight)  # begin where Keras begins
+            nn.init.xavier_uniform_(parts[-2].weight)  # as Keras initialises
             nn.init.zeros_(parts[-2].bias)
         return nn.Sequential(*parts[:-1])
 
@@ -177,7 +188,7 @@ def torch_row(x, args, fused=None, compiled=False):
             total += loss.detach() * len(rows)
         return total.item() / len(images)
 
-    take_turns(epoch, args.epochs)
+    run_epochs(epoch, args.epochs)
     return (
         f"PyTorch {torch.__version__}",
         torch.get_num_threads(),
@@ -185,7 +196,7 @@ def torch_row(x, args, fused=None, compiled=False):
     )
 
 
-def jax_row(x, args):
+def run_jax(x, args):
     from functools import partial
 
     import jax
@@ -212,9 +223,8 @@ def jax_row(x, args):
         mean, log_var = jnp.split(apply(params[0], batch), 2, axis=1)
         z = mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape)
         bce = optax.sigmoid_binary_cross_entropy(apply(params[1], z), batch).sum()
-        return (bce + 0.5 * (mean**2 + jnp.exp(log_var) - 1 - log_var).sum()) / len(
-            batch
-        )
+        kl = 0.5 * (mean**2 + jnp.exp(log_var) - 1 - log_var).sum()
+        return (bce + kl) / len(batch)
 
     @partial(jax.jit, donate_argnums=0)
     def run(state, images, order):
@@ -223,9 +233,8 @@ def jax_row(x, args):
             key, noise = jax.random.split(key)
             loss, gradients = jax.value_and_grad(loss_of)(params, images[rows], noise)
             updates, moments = optimizer.update(gradients, moments)
-            return (optax.apply_updates(params, updates), moments, key), loss * len(
-                rows
-            )
+            params = optax.apply_updates(params, updates)
+            return (params, moments, key), loss * len(rows)
 
         whole = len(images) // args.batch * args.batch
         state, losses = jax.lax.scan(step, state, order[:whole].reshape(-1, args.batch))
@@ -246,7 +255,7 @@ def jax_row(x, args):
         state, loss = run(state, images, generator.permutation(len(x)).astype("int32"))
         return float(loss)
 
-    take_turns(epoch, args.epochs)
+    run_epochs(epoch, args.epochs)
     return (
         f"JAX {jax.__version__}, Optax {optax.__version__}",
         THREADS,
@@ -254,7 +263,8 @@ def jax_row(x, args):
     )
 
 
-def floor_row(x, args):
+def run_products(x, args):
+    """The matrix products of an epoch and nothing else: a lower bound on its time."""
     import numpy as np
 
     generator = np.random.default_rng(0)
@@ -276,98 +286,121 @@ def floor_row(x, args):
                     np.matmul(slope[:size], weights.T, out=h_slope[:size])
         return 0
 
-    take_turns(epoch, args.epochs)
+    run_epochs(epoch, args.epochs)
     return f"NumPy {np.__version__}", THREADS, denormals(lambda v: v * np.float32(0.1))
 
 
-def data_step(args):
-    """Writes the images of `load_data` as bare float32; measures both steps on the way there."""
-    begin()
+def load_images(args):
+    """Write the images of `load_data` as float32; report the times to import and load."""
+    wait_for_turn()
     import vae_helpers as vh
 
-    imported = time.perf_counter() - begin.clock
+    imported = time.perf_counter() - clocks["wall"]
     data = vh.load_data()
-    loaded = time.perf_counter() - begin.clock - imported
+    loaded = time.perf_counter() - clocks["wall"] - imported
     import numpy as np
 
     images = np.concatenate([data.x_train, data.x_val])[: args.images]
     images.tofile(args.data)
-    answer(imported=imported, loaded=loaded, images=len(images))
+    reply(imported=imported, loaded=loaded, images=len(images))
 
 
-def kernel_step(args):
+def start_kernel(args):
+    """Report the time that an empty notebook takes to run."""
     import nbclient
     import nbformat
 
-    begin()
+    wait_for_turn()
     nbclient.NotebookClient(nbformat.v4.new_notebook(), kernel_name="python3").execute()
-    answer(seconds=time.perf_counter() - begin.clock)
+    reply(seconds=time.perf_counter() - clocks["wall"])
 
 
-# title, whether it needs the peers' Python, function
-ROWS = {
-    "ours": ("`vae_helpers.fit`", False, lambda x, a: keras_row(x, a, True)),
-    "keras": ("Keras `fit`, as everyone writes it", False, lambda x, a: keras_row(x, a, False)),
+# {name: (title, whether it needs the peers' Python, function)}
+CONTENDERS = {
+    "ours": ("`vae_helpers.fit`", False, lambda x, a: run_keras(x, a, True)),
+    "keras": ("Keras `fit`, defaults", False, lambda x, a: run_keras(x, a, False)),
     "keras_jit": (
-        "Keras `fit`, `jit_compile=True, steps_per_execution=50`", False,
-        lambda x, a: keras_row(x, a, False, jit_compile=True, steps_per_execution=50),
+        "Keras `fit`, `jit_compile=True, steps_per_execution=50`",
+        False,
+        lambda x, a: run_keras(x, a, False, jit_compile=True, steps_per_execution=50),
     ),
-    "torch": ("PyTorch, eager", True, torch_row),
-    "torch_fused": ("PyTorch, eager, fused Adam", True, lambda x, a: torch_row(x, a, True)),
-    "torch_compile": ("PyTorch, `torch.compile`, fused Adam", True, lambda x, a: torch_row(x, a, True, True)),
-    "jax": ("JAX, one jit: `scan` over the epoch, donated state", True, jax_row),
-    "floor": ("the floor: matrix products alone, NumPy", False, floor_row),
-}  # fmt: skip
-STEPS = {"data": data_step, "kernel": kernel_step}
-FIRST_FITS = {  # with validation, as the chapters fit
-    "first_autoencoder": lambda x, a: keras_row(
+    "torch": ("PyTorch, eager", True, run_torch),
+    "torch_fused": (
+        "PyTorch, eager, fused Adam",
+        True,
+        lambda x, a: run_torch(x, a, True),
+    ),
+    "torch_compile": (
+        "PyTorch, `torch.compile`, fused Adam",
+        True,
+        lambda x, a: run_torch(x, a, True, True),
+    ),
+    "jax": ("JAX, one jit: `scan` over the epoch, donated state", True, run_jax),
+    "products": ("lower bound: the matrix products alone, NumPy", False, run_products),
+}
+STEPS = {"data": load_images, "kernel": start_kernel}
+FIRST_FITS = {  # with validation, as in the chapters
+    "first_autoencoder": lambda x, a: run_keras(
         x, a, True, "autoencoder", validation=1000
     ),
-    "first_vae": lambda x, a: keras_row(x, a, True, validation=1000),
+    "first_vae": lambda x, a: run_keras(x, a, True, validation=1000),
 }
 
 
-def answer(**record):
-    print(json.dumps(record), file=answer.out, flush=True)
+def reply(**record):
+    """Send a record to the parent, as a line of JSON."""
+    print(json.dumps(record), file=reply.out, flush=True)
 
 
 def work(args):
-    answer.out, sys.stdout = (
-        sys.stdout,
-        sys.stderr,
-    )  # nobody else prints between the answers
-    sys.path.insert(0, str(ROOT))
+    """Be the worker `args.worker`."""
+    # Whatever else is printed must not come between the replies.
+    reply.out, sys.stdout = sys.stdout, sys.stderr
     if args.worker in STEPS:
         STEPS[args.worker](args)
-        return answer()
+        return reply()
     import numpy as np
 
     x = np.fromfile(args.data, "float32", count=784 * args.images).reshape(-1, 784)
-    row = FIRST_FITS.get(args.worker) or ROWS[args.worker][2]
-    versions, threads, tiny = row(x, args)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if sys.platform == "darwin" else 2**10
-    )
-    answer(memory=memory, versions=versions, threads=threads, denormals=tiny)
+    run = FIRST_FITS.get(args.worker) or CONTENDERS[args.worker][2]
+    versions, threads, tiny = run(x, args)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit  # MB
+    reply(memory=memory, versions=versions, threads=threads, denormals=tiny)
 
 
-# ---------------------------------------------------------------- the parent: small, because children inherit its peak
+# ---------------------------------------------------------------- the parent
+# It imports little, because its children's peak memory starts at its own.
 
 
-class Gone(Exception):
-    """A worker ended before its time; the message is its last word."""
+class WorkerFailed(Exception):
+    """A worker ended too early; the message is the last error that it printed."""
 
 
 class Worker:
+    """A process that runs this module as the worker `name`.
+
+    `replies` holds what it reported for each turn. `last` is its latest reply besides:
+    at the end, the memory in MB, the versions, the threads and the denormals.
+    """
+
     def __init__(self, name, folder, python=sys.executable, **options):
-        self.log, self.answers = open(folder / f"{name}.log", "w+"), []
-        command = [python, __file__, "--worker", name, "--data", folder / "images.f32"]
+        self.log, self.replies = open(folder / f"{name}.log", "w+"), []
+        command = [python, "-m", "tools.bench", "--worker", name]
+        command += ["--data", folder / "images.f32"]
         command += [f"--{key}={value}" for key, value in {**OPTIONS, **options}.items()]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "KERAS_BACKEND": "tensorflow",
-                       "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "VAE_COURSE_QUICK": ""}  # fmt: skip
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(THREADS),
+            "KERAS_BACKEND": "tensorflow",
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "JAX_PLATFORMS": "cpu",
+            "VAE_COURSE_QUICK": "",
+        }
         try:
             self.process = subprocess.Popen(
                 command,
+                cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.log,
@@ -375,145 +408,148 @@ class Worker:
                 env=environment,
             )
         except OSError as error:
-            raise Gone(f"{python}: {error.strerror}") from None
+            raise WorkerFailed(f"{python}: {error.strerror}") from None
         self.last = self.read()  # it has imported what it needs
 
-    def go(self):
-        """One epoch, or one step."""
+    def take_turn(self):
+        """Let the worker run one epoch or one step; its reply."""
         try:
             self.process.stdin.write("go\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass
-        self.answers.append(self.read())
-        self.last = self.read()  # ready for the next, or what it has to say at the end
-        return self.answers[-1]
+        self.replies.append(self.read())
+        self.last = self.read()  # ready for the next turn, or the final record
+        return self.replies[-1]
 
     def read(self):
+        """The next reply."""
         line = self.process.stdout.readline()
         if not line:
             self.log.seek(0)
             lines = [text.strip() for text in self.log if text.strip()]
-            raise Gone(
-                next(
-                    (t for t in reversed(lines) if "Error" in t),
-                    lines[-1] if lines else "no word",
-                )[:150]
-            )
+            errors = [text for text in lines if "Error" in text]
+            reason = (errors or lines or ["it printed no error"])[-1]
+            raise WorkerFailed(reason[:150])
         return json.loads(line)
 
     def close(self):
-        self.process.stdin.close()  # a waiting worker ends on that
+        self.process.stdin.close()  # ends a worker that waits
         self.process.wait()
         self.log.close()
 
 
-def measured(folder, name, epochs, **options):
-    """Answers of one worker alone, and its last one with memory and versions."""
+def run_worker(folder, name, epochs, **options):
+    """Run one worker alone: its replies, and its final record."""
     worker = Worker(name, folder, epochs=epochs, **options)
     try:
-        return [worker.go() for _ in range(epochs)], worker.last
+        return [worker.take_turn() for _ in range(epochs)], worker.last
     finally:
         worker.close()
 
 
-def say(text):
+def log(text):
     print(text, file=sys.stderr, flush=True)
 
 
 def table(*rows):
-    """Markdown; the first row is the head. First column to the left, the others to the right."""
-    print(
-        "\n| " + " | ".join(rows[0]) + " |\n|---" + "|---:" * (len(rows[0]) - 1) + "|"
-    )
+    """Print rows as a Markdown table; the first row is the head."""
+    alignment = "|---" + "|---:" * (len(rows[0]) - 1) + "|"
+    print(f"\n| {' | '.join(rows[0])} |\n{alignment}")
     for row in rows[1:]:
         print("| " + " | ".join(map(str, row)) + " |")
     print(flush=True)
 
 
-def side_by_side(folder, images, repeats, peers):
+def compare(folder, images, repeats, peers):
+    """All contenders, taking turns: prints a table of times, memory and ratios."""
     workers = {}
 
-    def left_out(name, reason):
-        if not ROWS[name][1]:
+    def leave_out(name, reason):
+        title, needs_peers, _ = CONTENDERS[name]
+        if not needs_peers:
             raise reason
-        print(f"{ROWS[name][0]}: left out ({reason})", flush=True)
+        print(f"{title}: left out ({reason})", flush=True)
 
-    for name, (_, peer, _) in ROWS.items():
+    for name, (_, needs_peers, _) in CONTENDERS.items():
+        python = peers if needs_peers else sys.executable
+        options = {"images": images, "epochs": 2 * repeats + 1}
         try:
-            workers[name] = Worker(
-                name,
-                folder,
-                peers if peer else sys.executable,
-                images=images,
-                epochs=2 * repeats + 1,
-            )
-        except Gone as reason:
-            left_out(name, reason)
+            workers[name] = Worker(name, folder, python, **options)
+        except WorkerFailed as reason:
+            leave_out(name, reason)
     try:
         for repeat in range(repeats + 1):
             names = list(workers)
-            turn = repeat % len(names)
-            for name in names[turn:] + names[:turn]:
+            first = repeat % len(names)
+            for name in names[first:] + names[:first]:
                 time.sleep(0.3)
                 try:
                     if repeat:
-                        workers[
-                            name
-                        ].go()  # brings back what other processes drove out of memory and caches
-                    seconds = workers[name].go()["seconds"]
-                    say(
-                        f"{'measured' if repeat else 'first'} {repeat}/{repeats}  {name:<14}{seconds:8.2f} s"
-                    )
-                except Gone as reason:
+                        # Warm up: other processes have taken its memory and caches.
+                        workers[name].take_turn()
+                    seconds = workers[name].take_turn()["seconds"]
+                    part = "measured" if repeat else "first"
+                    log(f"{part} {repeat}/{repeats}  {name:<14}{seconds:8.2f} s")
+                except WorkerFailed as reason:
                     workers.pop(name).close()
-                    left_out(name, reason)
-        handed_over = "Keras' own fit" in (folder / "ours.log").read_text()
+                    leave_out(name, reason)
+        fell_back = "Keras' own fit" in (folder / "ours.log").read_text()
     finally:
         for worker in workers.values():
             worker.close()
-    measured_ones = {name: worker.answers[2::2] for name, worker in workers.items()}
+    measured = {name: worker.replies[2::2] for name, worker in workers.items()}
     median = {
-        name: statistics.median(a["seconds"] for a in ones)
-        for name, ones in measured_ones.items()
+        name: statistics.median(reply["seconds"] for reply in replies)
+        for name, replies in measured.items()
     }
     rows = []
     for name, worker in workers.items():
-        seconds = [a["seconds"] for a in measured_ones[name]]
-        loss, cores = (
-            worker.answers[-1]["loss"],
-            statistics.median(a["cores"] for a in measured_ones[name]),
-        )
+        seconds = [reply["seconds"] for reply in measured[name]]
+        cores = statistics.median(reply["cores"] for reply in measured[name])
+        loss = worker.replies[-1]["loss"]
         rows.append((
-            ROWS[name][0], f"{median[name]:.2f}", f"{min(seconds):.2f}..{max(seconds):.2f}",
-            f"{median[name] / median['ours']:.2f}", f"{median[name] / median['floor']:.2f}",
-            f"{worker.answers[0]['seconds'] - median[name]:.1f}", f"{worker.last['memory']:.0f}",
+            CONTENDERS[name][0],
+            f"{median[name]:.2f}",
+            f"{min(seconds):.2f}..{max(seconds):.2f}",
+            f"{median[name] / median['ours']:.2f}",
+            f"{median[name] / median['products']:.2f}",
+            f"{worker.replies[0]['seconds'] - median[name]:.1f}",
+            f"{worker.last['memory']:.0f}",
             f"{loss:.1f}" if loss else "",
-            worker.last["threads"], f"{cores:.2f}", worker.last["denormals"],
+            worker.last["threads"],
+            f"{cores:.2f}",
+            worker.last["denormals"],
         ))  # fmt: skip
-    table(("contender", "s an epoch", "min..max", "to ours", "to the floor", "first epoch's extra s", "peak MB",
-           "last loss", "threads", "cores busy", "denormals"), *rows)  # fmt: skip
-    if handed_over:
-        print(
-            "vae_helpers.fit handed over to Keras' own fit: see why before reading its row."
-        )
+    head = (
+        "contender", "s per epoch", "min..max", "/ ours", "/ lower bound",
+        "extra s of the first epoch", "peak MB", "last loss", "threads", "cores busy",
+        "denormals",
+    )  # fmt: skip
+    table(head, *rows)
+    if fell_back:
+        print("vae_helpers.fit fell back to Keras' own fit: its row is not its speed.")
+    print("; ".join(dict.fromkeys(w.last["versions"] for w in workers.values())) + ".")
     print(
-        "; ".join(dict.fromkeys(worker.last["versions"] for worker in workers.values()))
-        + "."
+        f"{flop() * images / 1e9:.0f} GFLOP of matrix products per epoch. "
+        "Ratios of medians, below 1 where ours is faster:"
     )
-    print(
-        f"{flop() * images / 1e9:.0f} GFLOP of matrix products an epoch. Ratios of medians, below 1: ours is faster."
-    )
-    best = min(set(median) - {"ours", "floor"}, key=median.get)
-    for words, name in [("Keras as everyone writes it", "keras"), ("PyTorch as its users write it", "torch"),
-                        (f"the best peer ({ROWS[best][0]})", best), ("the floor", "floor")]:  # fmt: skip
+    best = min(set(median) - {"ours", "products"}, key=median.get)
+    others = {
+        "Keras with its defaults": "keras",
+        "PyTorch, eager": "torch",
+        f"the fastest other contender ({CONTENDERS[best][0]})": best,
+        "the lower bound": "products",
+    }
+    for title, name in others.items():
         if name in median:
-            print(f"- ours / {words}: {median['ours'] / median[name]:.2f}")
+            print(f"- ours / {title}: {median['ours'] / median[name]:.2f}")
 
 
 def growth(folder, images, repeats):
+    """How time and memory of `vae_helpers.fit` grow; draws build/growth.png."""
     few = min(20_000, images)
-    sweeps = [
+    sweeps = [  # points (images, batch size, width)
         [(n, 128, 1) for n in (10_000, 20_000, 40_000, 60_000) if n <= images]
         or [(images, 128, 1)],
         [(few, size, 1) for size in (32, 64, 128, 256, 512, 1024)],
@@ -522,19 +558,28 @@ def growth(folder, images, repeats):
     points = {}
     for point in dict.fromkeys(point for sweep in sweeps for point in sweep):
         n, batch, width = point
-        answers, last = measured(
-            folder, "ours", repeats + 1, images=n, batch=batch, width=width
-        )
-        seconds = statistics.median(a["seconds"] for a in answers[1:])
+        options = {"images": n, "batch": batch, "width": width}
+        replies, last = run_worker(folder, "ours", repeats + 1, **options)
+        seconds = statistics.median(reply["seconds"] for reply in replies[1:])
         points[point] = seconds, last["memory"], flop(width) * n / 1e9
-        say(f"{n} images, batch {batch}, width x{width}: {seconds:.2f} s")
-    table(("images, batch, width", "s an epoch", "s for 60,000 images", "peak MB", "GFLOP an epoch", "GFLOP/s"), *(
-        (f"{n:,}, {batch}, x{width}", f"{seconds:.2f}", f"{seconds * 60_000 / n:.2f}", f"{memory:.0f}",
-         f"{work:.0f}", f"{work / seconds:.0f}")
+        log(f"{n} images, batch {batch}, width x{width}: {seconds:.2f} s")
+    head = (
+        "images, batch, width", "s per epoch", "s for 60,000 images", "peak MB",
+        "GFLOP per epoch", "GFLOP/s",
+    )  # fmt: skip
+    rows = [
+        (
+            f"{n:,}, {batch}, x{width}", f"{seconds:.2f}",
+            f"{seconds * 60_000 / n:.2f}", f"{memory:.0f}", f"{work:.0f}",
+            f"{work / seconds:.0f}",
+        )
         for (n, batch, width), (seconds, memory, work) in points.items()
-    ))  # fmt: skip
-    print(f"Medians of {repeats} epochs after a first one. Batches and widths were measured on {few:,} images and "
-          "scaled to 60,000.")  # fmt: skip
+    ]  # fmt: skip
+    table(head, *rows)
+    print(
+        f"Medians of {repeats} epochs after a first one. Batch sizes and widths were "
+        f"measured on {few:,} images, and their times scaled to 60,000."
+    )
 
     import matplotlib.pyplot as plt
 
@@ -542,29 +587,23 @@ def growth(folder, images, repeats):
     figure, axes = plt.subplots(
         1, 3, figsize=(12, 4), sharey=True, layout="constrained"
     )
-    same = f"({few:,} images, time x{60_000 / few:g})"
+    scaled = f"({few:,} images, time x{60_000 / few:g})"
     labels = (
         "images (batch 128)",
-        f"batch size {same}",
-        f"width of hidden layers {same}",
+        f"batch size {scaled}",
+        f"width of hidden layers {scaled}",
     )
     for i, (axis, label, sweep) in enumerate(zip(axes, labels, sweeps)):
         x = [point[i] for point in sweep]
-        axis.loglog(
-            x,
-            [points[p][0] * (60_000 / few if i else 1) for p in sweep],
-            "o-",
-            label="time of an epoch (s)",
-        )
-        axis.loglog(
-            x, [points[p][1] / 1000 for p in sweep], "s-", label="peak memory (GB)"
-        )
-        axis.loglog(
-            x,
-            [points[p][2] / points[p][0] for p in sweep],
-            "^-",
-            label="matrix products (GFLOP/s)",
-        )
+        scale = 60_000 / few if i else 1
+        seconds, memory, work = zip(*(points[point] for point in sweep))
+        lines = [
+            ("o-", "time per epoch (s)", [s * scale for s in seconds]),
+            ("s-", "peak memory (GB)", [m / 1000 for m in memory]),
+            ("^-", "matrix products (GFLOP/s)", [w / s for w, s in zip(work, seconds)]),
+        ]
+        for style, title, values in lines:
+            axis.loglog(x, values, style, label=title)
         axis.set_xticks(x, [f"{value:,}" for value in x])
         axis.minorticks_off()
         axis.set_xlabel(label)
@@ -575,30 +614,34 @@ def growth(folder, images, repeats):
     )
     (ROOT / "build").mkdir(exist_ok=True)
     figure.savefig(ROOT / "build" / "growth.png", dpi=150)
-    print("Drawn in build/growth.png.")
+    print("Drawn: build/growth.png")
 
 
 def startup(folder, images, repeats):
-    found = {}
+    """The time spent outside epochs: prints a table."""
+    times = {}
     for repeat in range(repeats):
-        (step,), _ = measured(folder, "data", 1, images=images)
-        found.setdefault("`import vae_helpers`", []).append(step["imported"])
-        found.setdefault("`load_data()`", []).append(step["loaded"])
+        (step,), _ = run_worker(folder, "data", 1, images=images)
+        times.setdefault("`import vae_helpers`", []).append(step["imported"])
+        times.setdefault("`load_data()`", []).append(step["loaded"])
         for name in FIRST_FITS:
-            (first, second), _ = measured(folder, name, 2, images=min(6_000, images))
-            title = f"first `fit` of the {name.removeprefix('first_').replace('vae', 'VAE')}: first epoch - second"
-            found.setdefault(title, []).append(first["seconds"] - second["seconds"])
-        (step,), _ = measured(folder, "kernel", 1)
-        found.setdefault(
-            "start a Jupyter kernel, run an empty notebook, stop", []
-        ).append(step["seconds"])
-        say(f"startup {repeat + 1}/{repeats}")
-    table(("outside epochs", "s (median)", "min..max"), *(
-        (title, f"{statistics.median(values):.2f}", f"{min(values):.2f}..{max(values):.2f}")
-        for title, values in found.items()
-    ))  # fmt: skip
+            options = {"images": min(6_000, images)}
+            (first, second), _ = run_worker(folder, name, 2, **options)
+            model = name.removeprefix("first_").replace("vae", "VAE")
+            title = f"first `fit` of the {model}: first epoch - second"
+            times.setdefault(title, []).append(first["seconds"] - second["seconds"])
+        (step,), _ = run_worker(folder, "kernel", 1)
+        title = "start a Jupyter kernel, run an empty notebook, stop"
+        times.setdefault(title, []).append(step["seconds"])
+        log(f"startup {repeat + 1}/{repeats}")
+    rows = [
+        (title, f"{statistics.median(part):.2f}", f"{min(part):.2f}..{max(part):.2f}")
+        for title, part in times.items()
+    ]
+    table(("outside epochs", "s (median)", "min..max"), *rows)
     print(
-        f"Each in a new process, {repeats} times; files come from the page cache after the first."
+        f"Each in a new process, {repeats} times; "
+        "after the first time, files come from the page cache."
     )
 
 
@@ -626,15 +669,17 @@ def main():
         return work(args)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        (step,), _ = measured(folder, "data", 1, images=args.images)
-        print(f"{step['images']:,} images; {platform.platform()}, {THREADS} threads; "
-              f"load of the machine before: {os.getloadavg()[0]:.1f}.")  # fmt: skip
+        (step,), _ = run_worker(folder, "data", 1, images=args.images)
+        print(
+            f"{step['images']:,} images; {platform.platform()}, {THREADS} threads; "
+            f"load of the machine before: {os.getloadavg()[0]:.1f}."
+        )
         if args.growth:
             growth(folder, step["images"], args.repeats or 3)
         elif args.startup:
             startup(folder, step["images"], args.repeats or 3)
         else:
-            side_by_side(folder, step["images"], args.repeats or 7, args.peers_python)
+            compare(folder, step["images"], args.repeats or 7, args.peers_python)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 usage: python -m tools.fetch
 
-Where there is no full data set, and this is Debian or Ubuntu and the user is root, the
-system package dataset-fashion-mnist is installed. Otherwise the course's own search
-goes on: Keras' cache, a download, the sample.
+Looks where the course looks: Debian's package, Keras' cache, a download. If none has
+the full data, this is Debian or Ubuntu, and the user is root, the system package
+dataset-fashion-mnist is installed with apt-get. Otherwise the course uses its sample.
 """
 
 import contextlib
@@ -28,17 +28,19 @@ def may_install():
 
 
 def main():
+    """Look for the full data; install them where that is possible and needed."""
     if os.environ.get("FASHION_MNIST_DIR") or quick_mode():
         return
     with contextlib.suppress(OSError, ValueError):
         read_folder(DEBIAN)
         return
+    print("Looking for Fashion-MNIST: if it is missing, it is downloaded.", flush=True)
     with contextlib.redirect_stdout(None):  # the run itself reports what it finds
         kind, _ = find_files()
     if kind == "sample" and may_install():
         print(
-            "Installing the system package dataset-fashion-mnist with apt-get, "
-            "to have the full data.",
+            "Only the sample is here. Installing the system package "
+            "dataset-fashion-mnist with apt-get, for the full data.",
             flush=True,
         )
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

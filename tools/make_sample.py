@@ -1,12 +1,13 @@
 """Make the embedded sample of Fashion-MNIST from the full files.
 
-usage: python -m tools.make_sample FOLDER     (for example /usr/share/datasets/fashion-mnist)
+usage: python -m tools.make_sample FOLDER
+           for example /usr/share/datasets/fashion-mnist
 
-Writes the four .gz files in course/assets/sample and prints the SHA-256 of their content for
-`course.data.SHA256`. 600 training and 100 test images of each class. Of the training
-images, 550 of each class come from the course's training split (the first 55,000) and the
-last 50 of each class from its validation split, so the sample's validation images are new
-to models trained on the full data too.
+Writes four .gz files to course/assets/sample, with 600 training and 100 test images of
+each class, and prints the SHA-256 of their content for `course.data.SHA256`. Of the
+training images of a class, the first 550 come from the training images of the full data
+(the first 55,000) and the last 50 from its validation images: models that were trained
+on the full data have not seen the sample's validation images either.
 """
 
 import gzip
@@ -22,19 +23,16 @@ from course.files import atomic_write
 
 
 def stratified(labels, first, last, per_class, rng):
-    """Shuffled indices in [first, last) of `per_class` images of each class."""
-    chosen = [
-        first
-        + rng.choice(np.flatnonzero(labels[first:last] == c), per_class, replace=False)
-        for c in range(10)
-    ]
+    """Indices from first to last - 1 of `per_class` images of each class, shuffled."""
+    classes = [np.flatnonzero(labels[first:last] == c) for c in range(10)]
+    chosen = [first + rng.choice(part, per_class, replace=False) for part in classes]
     return rng.permutation(np.concatenate(chosen))
 
 
 def main(folder):
     kind, files = read_folder(Path(folder))
     if kind != "full":
-        sys.exit(f"{folder} holds the sample itself: name a folder with the full data.")
+        sys.exit(f"{folder} holds only the sample: name a folder with the full data.")
     rng, contents = np.random.default_rng(0), {}
     for split in ("train", "t10k"):
         names = f"{split}-images-idx3-ubyte.gz", f"{split}-labels-idx1-ubyte.gz"

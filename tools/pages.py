@@ -34,11 +34,13 @@ except KeyboardInterrupt:
 except ImportError as error:
     if __name__ != "__main__":
         raise
-    sys.exit(f"{error} (To install: python -m pip install -r requirements.txt)")
+    is_missing = isinstance(error, ModuleNotFoundError)
+    hint = " (To install: python -m pip install -r requirements.txt)" * is_missing
+    sys.exit(f"{error}{hint}")
 
 MISSING = (
-    "The pages are left out, because Sphinx is not installed here: "
-    "python -m pip install --group pages (pip 25.1 or newer), and run this again."
+    "The pages were not rendered, because Sphinx is not installed: run "
+    "`python -m pip install --group pages` (pip 25.1 or newer), then this again."
 )
 NEEDED = ("sphinx", "myst_nb", "furo", "math_core", "ziamath")
 # The pages beside the chapters. What students are given may lack some.
@@ -60,7 +62,7 @@ def stored():
 
 
 def write(notebooks, results, explorers=None):
-    """Render executed notebooks, and the rest of the course as stored, into build/pages.
+    """Render executed notebooks, and the rest as it is stored, into build/pages.
 
     Args:
         notebooks: {path: executed notebook}.
@@ -125,7 +127,7 @@ def write(notebooks, results, explorers=None):
 
 
 def _mend_accessibility(folder):
-    """For those who read by keyboard or by ear: what the theme leaves out."""
+    """Add what the theme leaves out for keyboards and screen readers."""
     for page in folder.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         text = text.replace("<pre>", '<pre tabindex="0">')
@@ -153,7 +155,7 @@ def _prepared(notebook, pages, explorers, folder):
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _local_links(cell.source, "notebooks", pages)
-        for output in cell.get("outputs", []):  # myst-nb leaves alternative text out
+        for output in cell.get("outputs", []):  # myst-nb drops alternative text
             data = output.get("data", {})
             if "image/png" in data and "text/html" not in data:
                 image = data["image/png"].strip()
@@ -211,19 +213,19 @@ def _first_page(pages, executed, results):
     """README up to its list of chapters, the list of pages, the results."""
     readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
     opening = readme.partition("\n## The chapters")[0]
-    said = "All show the outputs that are stored in the course."
+    origin = "All show the outputs that are stored in the course."
     if executed:
         names = ", ".join(Path(name).stem for name in executed)
-        said = f"Run on this machine: {names}. The others show stored outputs."
+        origin = f"Run on this machine: {names}. The others show stored outputs."
     chapters, docs = (
         [page for page in pages if page.startswith(f"{folder}/")]
         for folder in ("notebooks", "docs")
     )
     toctree = ["```{toctree}", ":maxdepth: 1"]
     lines = [
-        _local_links(opening, "", pages), "", "## The chapters", "", said, "",
+        _local_links(opening, "", pages), "", "## The chapters", "", origin, "",
         *toctree, ":caption: The course", *chapters, "```",
-        *toctree, ":caption: Beside it", *docs, "```", "", results, "",
+        *toctree, ":caption: Beside the chapters", *docs, "```", "", results, "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -246,8 +248,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         page, title = Path(folder, "explorer.html"), "The VAE of chapter 03"
         explorer.write(page, encoder, decoder, data.x_val, data.y_val, title)
-        table = refresh.results_table(stored().values())
-        results = f"## What you should see\n\n{table}"
+        table = refresh.results_table(stored().values(), refresh.README_RESULTS)
+        results = f"## What you should see\n\n{table}\n\n[All results](docs/results.md)"
         print(f"Read on: {write({}, results, Path(folder))}")
 
 

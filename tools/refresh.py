@@ -3,8 +3,8 @@
 usage: python -m tools.refresh            renew taught cells, badges and tables
        python -m tools.refresh OWNER      the same, after the repository moved to OWNER
 
-A code cell that begins `# from vae_helpers.py: NAMES` holds the module's source of those
-names; so does `# from course/evaluation.py: NAMES`. The address stands once, in
+A code cell that begins `# from vae_helpers.py: NAMES` holds the module's source of
+those names; so does `# from course/evaluation.py: NAMES`. The address stands once, in
 pyproject.toml; badges and first cells of all notebooks and of README.md repeat it. The
 tables of results in README.md and docs/results.md are made from the outputs stored in
 the notebooks. Those outputs stay as they are, except for the address.
@@ -152,7 +152,7 @@ def strip_explorer(notebook):
     address, words = f"{repository()}#run-it", "Run this notebook"
     link = {
         "text/plain": f"{words} to play: {address}",
-        "text/html": f'<a href="{address}">{words}</a>, and the page itself appears here.',
+        "text/html": f'<a href="{address}">{words}</a>, and the page appears here.',
     }
     for cell in notebook["cells"]:
         for output in list(cell.get("outputs", [])):

@@ -10,7 +10,7 @@ A run that was stopped, for whatever reason, resumes from the last completed epo
 the same command again. Until a run is complete, build/resume holds the checkpoints of
 its trainings; delete it to restart training.
 
-Writes build/NAME.ipynb, build/results.json and, where Sphinx is installed, build/pages/.
+Writes build/NAME.ipynb, build/results.json and, if Sphinx is installed, build/pages/.
 """
 
 import argparse
@@ -51,7 +51,9 @@ try:  # these imports take seconds
 except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
 except ImportError as error:
-    sys.exit(f"{error} (To install: python -m pip install -r requirements.txt)")
+    is_missing = isinstance(error, ModuleNotFoundError)
+    hint = " (To install: python -m pip install -r requirements.txt)" * is_missing
+    sys.exit(f"{error}{hint}")
 
 
 class Progress:
@@ -122,7 +124,7 @@ class Client(NotebookClient):
 
 
 def execute(path, progress, kind):
-    """The executed notebook, and None or one sentence that says where and why it failed."""
+    """The executed notebook, and None or a sentence: where and why it failed."""
     # Taught cells show and run what vae_helpers.py holds now.
     notebook = refresh.refreshed_notebook(path, refresh.repository())
     environment = dict(os.environ)
@@ -142,10 +144,8 @@ def execute(path, progress, kind):
     except CellExecutionError as error:
         reason = f"{error.ename}: {error.evalue}"
         return notebook, f"{path.name}, {_failed_cell(client)}: {reason}"
-    except (
-        Exception,
-        asyncio.CancelledError,
-    ) as error:  # time-out, dead kernel, Ctrl-C
+    # A time-out, a dead kernel, Ctrl-C.
+    except (Exception, asyncio.CancelledError) as error:
         if client.interrupted:
             raise KeyboardInterrupt from None
         first_line = str(error).partition("\n")[0].rstrip(".")
@@ -212,7 +212,7 @@ def computed_ranges(notebooks):
 
 
 def table(results, notebooks):
-    """The lines "yours / expected" of results.json, for what these notebooks compute."""
+    """The lines "yours / expected" for the results that these notebooks compute."""
     lines = [f"{'result':<42}{'yours':>9}   expected"]
     for name, (low, high, _) in computed_ranges(notebooks).items():
         result = results.get(name)
@@ -232,7 +232,7 @@ def find_data():
 
 
 def overview():
-    """README's picture: originals, both reconstructions, and new images of both models."""
+    """README's picture: originals, reconstructions and new images of both models."""
     import numpy as np
 
     vh.use_style()
@@ -312,7 +312,8 @@ def main():
         write_notebook(notebook, course.BUILD / path.name)
         if failure:
             sys.exit(
-                f"\nFAILED: {failure}\nThe notebook up to there: build/{path.name}"
+                f"\nFAILED: {failure}\n"
+                f"The notebook up to the failed cell: build/{path.name}"
             )
         done[path] = notebook
 
@@ -325,12 +326,8 @@ def main():
     print("\n" + "\n".join(lines))
     if not is_full_run:
         print("\nThis was not a full run, so nothing is compared.")
-    failed = [
-        line
-        for line in lines
-        if line.endswith(("outside the expected range", "not compared"))
-    ]
-    outside = is_full_run and any(line.endswith("range") for line in lines)
+    outside = [line for line in lines if line.endswith("outside the expected range")]
+    failed = [*outside, *(line for line in lines if line.endswith("not compared"))]
     if outside:
         print(
             "\nA result outside its range points to a changed model or other data: "
@@ -343,8 +340,7 @@ def main():
         rows += [re.sub(" {2,}", " | ", line) for line in lines[1:]]
         rows = [f"| {row} |" for row in rows]
         section = "\n".join(["## Your results and what to expect", "", *rows])
-        executed = {path: notebook for path, notebook in done.items()}
-        print(f"\nRead on: {pages.write(executed, section)}")
+        print(f"\nRead on: {pages.write(done, section)}")
     else:
         print(f"\nRead on: {course.BUILD}/*.ipynb. {pages.MISSING}")
     if options.check and failed:
