@@ -1,11 +1,15 @@
 """The two models are the baseline ones; small metrics of their codes are exact."""
 
+import ast
+import json
 import tracemalloc
+import types
 
 import keras
 import numpy as np
 import pytest
 
+import course
 import vae_helpers as vh
 
 
@@ -142,3 +146,40 @@ def test_distances_need_little_memory():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 30e6
+
+
+def code_of(name):
+    """The lines of code of a name in vae_helpers.py, docstrings left out."""
+    tree = ast.parse((course.ROOT / "vae_helpers.py").read_text(encoding="utf-8"))
+    [node] = [node for node in tree.body if getattr(node, "name", "") == name]
+    for part in ast.walk(node):
+        if isinstance(part, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
+            part
+        ):
+            part.body.pop(0)
+    return ast.unparse(node).splitlines()
+
+
+def test_the_taught_vae_has_at_most_twenty_lines():
+    """Its configuration, from the property `kl_weight` on, is not counted."""
+    lines = [line for line in code_of("VAE") if line.strip()]
+    end = next(i for i, line in enumerate(lines) if line.strip() == "@property")
+    decorators = 1
+    assert 10 < end - decorators <= 20
+
+
+def test_taught_cells_pasted_into_an_empty_module_train():
+    path = course.ROOT / "notebooks" / "03_vae.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    taught = [text for text in sources if text.startswith("# from vae_helpers.py: ")]
+    imports = "import keras\nimport numpy as np\nfrom keras import layers, ops"
+    module = types.ModuleType("pasted")
+    exec("\n".join([imports, *taught]), vars(module))
+    vae = module.VAE(module.build_encoder(), module.build_decoder())
+    vae.compile("adam", loss="mse", run_eagerly=True)
+    x = np.random.default_rng(0).uniform(size=(8, 784)).astype("float32")
+    before = vae.encoder.get_weights()[0]
+    logs = vae.train_on_batch(x, x, return_dict=True)
+    assert np.isfinite(logs["loss"]) and {"reconstruction", "kl"} <= set(logs)
+    assert not np.array_equal(before, vae.encoder.get_weights()[0])
