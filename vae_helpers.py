@@ -145,7 +145,7 @@ def bernoulli_nll(x, x_hat):
     # Broadcasting would hide a shape mismatch.
     if len(getattr(x, "shape", ())) != 2 or x.shape[-1] != x_hat.shape[-1]:
         raise ValueError("x and x_hat must both be images (batch, pixels).")
-    dtype = keras.backend.result_type(x.dtype, x_hat.dtype, "float32")
+    dtype = "float64" if "float64" in f"{x.dtype} {x_hat.dtype}" else "float32"
     bce = ops.binary_crossentropy(ops.cast(x, dtype), ops.cast(x_hat, dtype))
     return ops.sum(bce, axis=-1)
 
@@ -158,7 +158,7 @@ def kl_to_prior(z_mean, z_log_var):
     """
     if z_mean.shape != z_log_var.shape:  # broadcasting would hide a shape mismatch
         raise ValueError("z_mean and z_log_var must have the same shape.")
-    dtype = keras.backend.result_type(z_mean.dtype, z_log_var.dtype, "float32")
+    dtype = "float64" if "float64" in str(z_mean.dtype) else "float32"
     z_mean, z_log_var = ops.cast(z_mean, dtype), ops.cast(z_log_var, dtype)
     return 0.5 * (ops.square(z_mean) + ops.exp(z_log_var) - 1.0 - z_log_var)
 

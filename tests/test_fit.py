@@ -233,22 +233,23 @@ def test_layers_in_a_vae_are_told_that_it_trains():
 @pytest.mark.parametrize("kind", ["kernel", "activity"])
 def test_penalties_of_regularisers_are_part_of_the_loss(kind):
     def build():
-        options = {f"{kind}_regularizer": keras.regularizers.L2(10)}
+        factor = {"kernel": 10, "activity": 0.01}[kind]
+        options = {f"{kind}_regularizer": keras.regularizers.L2(factor)}
         return small_vae(small_encoder(**options), kind=WithFixedNoise)
 
     vae = build()
     x_hat = vae(SMALL)
     penalty = sum(map(float, vae.losses))
     elbo_terms = vh.bernoulli_nll(SMALL, x_hat) + vae._kl
-    assert penalty > 0.1
+    assert penalty > 1e-4
     assert float(vae.compute_loss(SMALL, SMALL, x_hat)) == pytest.approx(
         float(np.mean(elbo_terms)) + penalty, rel=1e-5
     )
     agree(*both(build, epochs=6))
-    weights = [np.square(build().encoder.get_weights()[0]).sum()]
-    fit(vae, epochs=6)
-    weights.append(np.square(vae.encoder.get_weights()[0]).sum())
-    assert weights[1] < weights[0]
+    if kind == "kernel":
+        before = np.square(build().encoder.get_weights()[0]).sum()
+        fit(vae, epochs=6)
+        assert np.square(vae.encoder.get_weights()[0]).sum() < before
 
 
 def test_sample_weights_weight_images():
