@@ -141,11 +141,7 @@ class WholeEpochs(keras.callbacks.CallbackList):
             callbacks, add_history=True, model=model, epochs=epochs, verbose=0,
             steps=steps,
         )  # fmt: skip
-        self.noise = [
-            (variable, variable.numpy())
-            for variable in model.variables
-            if variable.name == "seed_generator_state"
-        ]
+        self.noise = _noise_states(model)
 
     def fit(self):
         """Train with Keras' loop, on data sets of a single batch that stand for all.
@@ -248,6 +244,15 @@ class WholeEpochs(keras.callbacks.CallbackList):
                 self.model.train_function = self.model.test_function = None
             reason = str(error).strip().partition("\n")[0][:99]
             raise ProgramFailed(f"{type(error).__name__}: {reason}") from error
+
+
+def _noise_states(model):
+    """The states of a model's noise, each with its value now: a list of pairs."""
+    return [
+        (variable, variable.numpy())
+        for variable in model.variables
+        if variable.name == "seed_generator_state"
+    ]
 
 
 class Program:
@@ -453,11 +458,7 @@ def _check_pair(model, x, y, x_name, y_name):
 
 def _check_vae(model, x, y):
     """Refuse a VAE whose parts do not fit, or whose decoder leaves [0, 1]."""
-    seeds = [
-        (variable, variable.numpy())
-        for variable in model.variables
-        if variable.name == "seed_generator_state"
-    ]
+    seeds = _noise_states(model)
     try:
         x_hat = np.asarray(model(x[:32], training=False))
     except Exception as error:
