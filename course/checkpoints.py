@@ -41,6 +41,15 @@ def training_state(model):
     return [*model.variables, *model.optimizer.variables]
 
 
+def noise_states(model):
+    """The states of a model's noise, each with its value now: a list of pairs."""
+    return [
+        (variable, variable.numpy())
+        for variable in model.variables
+        if variable.name == "seed_generator_state"
+    ]
+
+
 def code_fingerprint(*modules, data=b""):
     """16 letters that change with these modules, the data and what Keras runs on.
 

@@ -10,7 +10,7 @@ import test_resume
 import course
 import vae_helpers as vh
 from course import evaluation
-from course.training import training_state
+from course.checkpoints import training_state
 
 RNG = np.random.default_rng(0)
 

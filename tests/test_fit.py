@@ -9,7 +9,7 @@ import test_resume
 
 import vae_helpers as vh
 from course import training
-from course.training import training_state
+from course.checkpoints import training_state
 
 X = np.random.default_rng(0).uniform(size=(300, 784)).astype("float32") ** 3
 X_VAL = X[:70]

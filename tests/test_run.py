@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 
 import course
 import vae_helpers as vh
+from course.checkpoints import training_state
 from course.data import load_sample
 from course.results import expected_ranges, read_results
-from course.training import training_state
 from tools import experiments, fetch, pages, refresh, run
 
 FULL_RUN = vh.Data(*[None] * 6, is_full_run=True)
