@@ -31,7 +31,13 @@ from course.data import (  # noqa: F401
     one_of_each,
     quick_mode,
 )
-from course.figures import image_grid, show, use_style  # noqa: F401
+from course.figures import (  # noqa: F401
+    class_legend,
+    image_grid,
+    scatter_classes,
+    show,
+    use_style,
+)
 from course.results import expect  # noqa: F401
 from course.saving import save, save_if_full_run  # noqa: F401
 from course.training import fit  # noqa: F401
@@ -164,17 +170,47 @@ def kl_to_prior(z_mean, z_log_var):
 
 
 class BatchMean(keras.losses.Loss):
-    """The mean over a batch as Keras takes it, with sample weights.
-
-    Where several devices share a batch, each contributes its part of the mean.
-    """
+    """The mean over a batch as Keras takes it, with sample weights."""
 
     def call(self, y_true, y_pred):
         return y_pred
 
 
+class VAEConfiguration(keras.Model):
+    """What `VAE` needs to be changed and saved.
+
+    `vae.kl_weight = 0.5` also reaches a compiled training step. A model is described
+    before its file is opened: one that cannot be described leaves an older file whole.
+    """
+
+    @property
+    def kl_weight(self):
+        return self._kl_weight
+
+    @kl_weight.setter
+    def kl_weight(self, value):
+        self._kl_weight.assign(value)
+
+    def get_config(self):
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        config = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
+        config["kl_weight"] = float(ops.convert_to_numpy(self.kl_weight))
+        config["seed"] = self.sampling.seed_generator.get_config()["seed"]
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        load = keras.saving.deserialize_keras_object
+        parts = {name: load(config[name]) for name in ("encoder", "decoder")}
+        return cls(**{**config, **parts})
+
+    def save(self, *args, **kwargs):
+        keras.saving.serialize_keras_object(self)
+        super().save(*args, **kwargs)
+
+
 @keras.saving.register_keras_serializable(package="vae_course")
-class VAE(keras.Model):
+class VAE(VAEConfiguration):
     """Variational autoencoder; fit it on `(x, x)`.
 
     loss = mean over the batch of [BCE summed over pixels + kl_weight * KL summed over
@@ -209,40 +245,14 @@ class VAE(keras.Model):
         loss = mean(y, reconstruction + self.kl_weight * self._kl, sample_weight)
         return loss + sum(mean(y, ops.reshape(part, (1,))) for part in self.losses)
 
-    # Configuration: `vae.kl_weight = 0.5` also reaches a compiled training step, and
-    # the model can be saved. It is described before its file is opened.
-
-    @property
-    def kl_weight(self):
-        return self._kl_weight
-
-    @kl_weight.setter
-    def kl_weight(self, value):
-        self._kl_weight.assign(value)
-
-    def get_config(self):
-        parts = {"encoder": self.encoder, "decoder": self.decoder}
-        config = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
-        config["kl_weight"] = float(ops.convert_to_numpy(self.kl_weight))
-        config["seed"] = self.sampling.seed_generator.get_config()["seed"]
-        return {**super().get_config(), **config}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        load = keras.saving.deserialize_keras_object
-        parts = {name: load(config[name]) for name in ("encoder", "decoder")}
-        return cls(**{**config, **parts})
-
-    def save(self, *args, **kwargs):
-        keras.saving.serialize_keras_object(self)
-        super().save(*args, **kwargs)
-
 
 # The models that the course saves, by the names of their files.
 MODELS = {
     "autoencoder": build_autoencoder,
     "vae_encoder": build_encoder,
     "vae_decoder": build_decoder,
+    "vae2d_encoder": lambda: build_encoder(latent_dim=2),
+    "vae2d_decoder": lambda: build_decoder(latent_dim=2),
 }
 
 

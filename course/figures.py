@@ -1,7 +1,9 @@
-"""How the course's figures look, and the grid of images that most chapters show."""
+"""How the course's figures look, and those that several chapters show."""
 
 import matplotlib.pyplot as plt
 import numpy as np
+
+from course.data import CLASS_NAMES
 
 
 def use_style():
@@ -63,3 +65,20 @@ def image_grid(rows, row_labels=None, column_labels=None, size=0.85):
     for axis, label in zip(axes[0], column_labels or ()):
         axis.set_title(label, fontsize=9)
     return figure
+
+
+def scatter_classes(axis, points, labels):
+    """Draw points (n, 2) as dots coloured by class; labels (n,) from 0 to 9.
+
+    They are drawn in random order, so that no class covers another.
+    """
+    order = np.random.default_rng(0).permutation(len(points))
+    colours = [f"C{label}" for label in labels[order]]
+    axis.scatter(*points[order].T, s=5, color=colours, linewidths=0)
+
+
+def class_legend(figure):
+    """Add the legend of `scatter_classes` to the right of a figure."""
+    axis = figure.axes[0]
+    handles = [axis.scatter([], [], color=f"C{c}", s=30) for c in range(10)]
+    figure.legend(handles, CLASS_NAMES, loc="outside right center", fontsize=9)

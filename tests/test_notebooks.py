@@ -30,7 +30,7 @@ from tools import environments, experiments, make_sample, refresh
 NOTEBOOKS = refresh.notebooks()
 CHAPTERS = refresh.chapters()
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-CHECKED = "# NBVAL_CHECK_OUTPUT"
+CHECKED = "nbval-check-output"  # a tag: nbval compares the output
 # A trace of a machine in an output: /home/me, /root, /Users/me, C:\Users\me, /tmp/x ...
 # (Debian's /usr/share/datasets is part of the course, and not in the list.)
 MACHINE_PATH = re.compile(
@@ -110,8 +110,12 @@ def shows_each_figure_once(notebook):
     assert len(set(pictures)) == len(pictures), "the same figure twice"
 
 
+def is_checked(cell):
+    return CHECKED in cell.metadata.get("tags", [])
+
+
 def has_outputs_in_checked_cells(notebook):
-    checked = [cell for cell in code_cells(notebook) if CHECKED in cell.source]
+    checked = list(filter(is_checked, code_cells(notebook)))
     assert checked, "no checked cell"
     for cell in checked:
         text = "".join(map(text_of, cell.outputs))
@@ -120,7 +124,7 @@ def has_outputs_in_checked_cells(notebook):
 
 def has_only_true_identities(notebook):
     for cell in code_cells(notebook):
-        if CHECKED in cell.source:
+        if is_checked(cell):
             texts = map(text_of, cell.outputs)
             assert not any("False" in text for text in texts), cell.source
 
@@ -194,11 +198,11 @@ def repeat_a_figure(notebook):
 
 
 def strip_a_checked_cell(notebook):
-    first_cell(notebook, lambda cell: CHECKED in cell.source).outputs = []
+    first_cell(notebook, is_checked).outputs = []
 
 
 def print_a_false_identity(notebook):
-    cell = first_cell(notebook, lambda cell: CHECKED in cell.source)
+    cell = first_cell(notebook, is_checked)
     cell.outputs = []
     print_in(cell, "agree: False")
 
@@ -543,6 +547,25 @@ def test_ranges_follow_from_the_stored_runs():
         trained = {run["seed"] for run in stored["runs"] if run["name"] == name}
         assert trained == set(seeds) and vh.SEED not in seeds, name
         assert name not in experiments.COMPARED or len(seeds) >= 5, name
+
+
+@pytest.mark.parametrize("run", ["beta 0.1", "beta 0.5", "beta 2", "beta 4"])
+def test_a_wrong_weight_of_kl_falls_outside_a_band(run):
+    """A model that is wrong must be told; all seeds of the right one are inside."""
+    runs = json.loads(course.EXPERIMENTS.read_text())["runs"]
+    ranges = expected_ranges()
+
+    def outside(record):
+        limits = {name: ranges.get(f"VAE, {name}") for name in record["results"]}
+        return [
+            name
+            for name, limit in limits.items()
+            if limit and not limit[0] <= record["results"][name] <= limit[1]
+        ]
+
+    wrong = [record for record in runs if record["name"] == run]
+    assert wrong and all("test KL (nats)" in outside(record) for record in wrong)
+    assert not any(outside(record) for record in runs if record["name"] == "vae")
 
 
 def test_stored_notebooks_show_every_expected_result():

@@ -17,7 +17,8 @@ import pytest
 import course
 import vae_helpers as vh
 from course import checkpoints
-from course.training import training_state
+from course.checkpoints import training_state
+from course.film import LatentFilm
 
 X = np.random.default_rng(0).uniform(size=(300, 784)).astype("float32")
 EPOCHS = 8
@@ -226,35 +227,18 @@ def test_what_a_callback_collects_has_no_holes(resume):
     assert seen == list(range(EPOCHS))
 
 
-class Film(keras.callbacks.Callback):
-    """Collects a code after each epoch, and keeps its state in the checkpoint."""
-
-    def __init__(self):
-        super().__init__()
-        self.frames = []
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.frames.append(np.asarray(self.model.encoder(X[:3])[0]))
-
-    def get_state(self):
-        return {"frames": np.array(self.frames)}
-
-    def set_state(self, state):
-        self.frames = list(state["frames"])
-
-
 def test_a_callback_with_a_state_is_stored_and_restored(resume, capsys):
-    whole, film = Film(), Film()
+    whole, film = LatentFilm(X[:3]), LatentFilm(X[:3])
     history = train(tiny(), [whole])
     resume()
     with pytest.raises(Crash):
         train(tiny(), [film, crash_at(3)], epochs=EPOCHS + 1)
     resume()
-    film = Film()
+    film = LatentFilm(X[:3])
     longer = train(tiny(), [film], epochs=EPOCHS + 1, verbose=1)
     assert first_epoch(capsys) == 4
-    assert len(film.frames) == EPOCHS + 1
-    assert np.array_equal(film.frames[:EPOCHS], whole.frames)
+    assert len(film.codes) == 1 + EPOCHS + 1  # one before training
+    assert np.array_equal(film.codes[:-1], whole.codes)
     assert longer["loss"][:EPOCHS] == history["loss"]
 
 
