@@ -65,6 +65,7 @@ def run_cell(served, tmp_path):
             "GIT_CONFIG_KEY_0": f"url.{served.as_uri()}.insteadOf",
             "GIT_CONFIG_VALUE_0": FORK.repository,
             "GIT_TERMINAL_PROMPT": "0",
+            "PYTHONUTF8": "1",
         }
         left_out = ("PYTHONPATH", *KAGGLE)
         inherited = {k: v for k, v in os.environ.items() if k not in left_out}

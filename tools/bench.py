@@ -385,7 +385,10 @@ class Worker:
     """
 
     def __init__(self, name, folder, python=sys.executable, **options):
-        self.log, self.replies = open(folder / f"{name}.log", "w+"), []
+        self.log, self.replies = (
+            open(folder / f"{name}.log", "w+", encoding="utf-8"),
+            [],
+        )
         command = [python, "-m", "tools.bench", "--worker", name]
         command += ["--data", folder / "images.f32"]
         command += [f"--{key}={value}" for key, value in {**OPTIONS, **options}.items()]
@@ -494,7 +497,9 @@ def compare(folder, images, repeats, peers):
                 except WorkerFailed as reason:
                     workers.pop(name).close()
                     leave_out(name, reason)
-        fell_back = "Keras' own fit" in (folder / "ours.log").read_text()
+        fell_back = "Keras' own fit" in (folder / "ours.log").read_text(
+            encoding="utf-8"
+        )
     finally:
         for worker in workers.values():
             worker.close()

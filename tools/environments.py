@@ -29,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import course
+from course.files import write_text
 
 NAMES = ("colab", "lowest", "newest", "jax")
 # Colab's, and the newest that TensorFlow has wheels for: there, NumPy is newer too.
@@ -116,7 +117,7 @@ def prepare_host(host, folder):
     # Colab's kernel has already imported google.colab.
     (startup / "google" / "colab").mkdir(parents=True)
     (startup / "google" / "colab" / "__init__.py").touch()
-    (startup / "colab.py").write_text("import google.colab", encoding="utf-8")
+    write_text(startup / "colab.py", "import google.colab")
     return {
         "IPYTHONDIR": str(startup.parents[1]),
         "PYTHONPATH": str(startup),

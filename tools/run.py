@@ -184,7 +184,7 @@ def lock(path):
     Two runs at once would overwrite each other's results and checkpoints.
     """
     with write_errors(path):
-        file = path.open("w")
+        file = path.open("wb")
     with contextlib.suppress(ImportError):  # Windows has no fcntl
         import fcntl
 
