@@ -44,8 +44,8 @@ folders = [f for p in (Path.cwd(), clone, *files) for f in (p, *p.parents)]
 roots = [folder for folder in folders if (folder / "vae_helpers.py").is_file()]
 advice = f"open this notebook inside a clone of {ADDRESS}"
 if "-OWNER-" in ADDRESS:
-    advice = "open this notebook inside a clone, in which `make set-repo` writes the "
-    advice += "address from which Colab and Kaggle fetch the course"
+    advice = "open this notebook inside a clone (this copy has no address to fetch the "
+    advice += "course from; `make set-repo` or the workflow Address writes it)"
 elif "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
     advice = "turn on the internet (in Kaggle: Settings, Internet), check that "
     advice += f"{ADDRESS} is public, and run this cell again"
