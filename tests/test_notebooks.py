@@ -379,17 +379,19 @@ def changed_files(before, folder):
 
 def test_refresh_writes_the_address_over_the_placeholder(copied):
     """As after a merge of what others wrote while the address was not set."""
-    settings = copied / "pyproject.toml"
-    text = settings.read_text(encoding="utf-8")
-    moved = address.moved(text, address.current(), OTHER)
-    settings.write_text(moved, encoding="utf-8", newline="\n")
+    here = address.current()
+    for pattern in ("pyproject.toml", "README.md", "*/*.ipynb"):
+        for path in copied.glob(pattern):
+            new = OTHER if path.suffix == ".toml" else address.PLACEHOLDER
+            text = address.moved(path.read_text(encoding="utf-8"), here, new)
+            path.write_text(text, encoding="utf-8", newline="\n")
     before = contents(copied)
     refresh.main()
     names = {"README.md", *(path.name for path in NOTEBOOKS)}
     assert changed_files(before, copied) == names
     for path in copied.glob("*/*.ipynb"):
         text = path.read_text(encoding="utf-8")
-        assert OTHER.repository in text and "-OWNER-/vae" not in text, path.name
+        assert OTHER.repository in text and "-OWNER-/" not in text, path.name
 
 
 def test_refresh_puts_everything_in_place_and_then_changes_nothing(copied):
