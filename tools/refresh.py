@@ -146,13 +146,13 @@ def short_title(notebook):
 
 
 def neighbours(path):
-    """The notebooks before and after one in reading order, two paths or None."""
-    *course_order, solutions = notebooks()
-    if path == solutions:  # it follows the exercises, which do not lead to it
-        return course_order[-1], None
-    order = [None, *course_order, None]
-    i = order.index(path, 1) if path in order else 0
-    return (order[i - 1], order[i + 1]) if i else (None, None)
+    """The notebooks before and after one in reading order, two paths or None.
+
+    The solutions lead to the exercises, but the exercises do not lead to them.
+    """
+    order = [None, *notebooks()]
+    i = order.index(path)
+    return order[i - 1], order[i + 1] if i + 2 < len(order) else None
 
 
 def navigation(path, here):
@@ -203,7 +203,10 @@ def _add_what_all_have(notebook, path, here):
     for cell in own:
         if cell.cell_type == "markdown":
             cell.source = OLD_BADGE.sub("", cell.source)
-    first = next(cell for cell in own if cell.cell_type == "code")
+    place, first = next((i, c) for i, c in enumerate(own) if c.cell_type == "code")
+    if "sys.path.insert" not in first.source:  # a new notebook
+        first = nbformat.v4.new_code_cell(id="find-the-course")
+        own.insert(place, first)
     first.source = address.moved(FIRST_CELL, address.PLACEHOLDER, here)
     first.metadata.update(nbformat.from_dict(FIRST_METADATA))
     head, foot = navigation(path, here)
@@ -226,10 +229,10 @@ def strip_explorer(notebook):
     What remains, for notebooks that are stored, is its picture and a link to where one
     learns to run the notebook. Returns the notebook (nbformat 4).
     """
-    address, words = f"{repository()}#run-it", "Run this notebook"
+    where, words = f"{repository()}#run-it", "Run this notebook"
     link = {
-        "text/plain": f"{words} to play: {address}",
-        "text/html": f'<a href="{address}">{words}</a>, and the page appears here.',
+        "text/plain": f"{words} to play: {where}",
+        "text/html": f'<a href="{where}">{words}</a>, and the page appears here.',
     }
     for cell in notebook["cells"]:
         for output in list(cell.get("outputs", [])):
