@@ -495,8 +495,8 @@ def compare(folder, images, repeats, peers):
                 except WorkerFailed as reason:
                     workers.pop(name).close()
                     leave_out(name, reason)
-        log = (folder / "ours.log").read_text(encoding="utf-8")
-        fell_back = "Keras' own fit" in log
+        printed = (folder / "ours.log").read_text(encoding="utf-8")
+        fell_back = "Keras' own fit" in printed
     finally:
         for worker in workers.values():
             worker.close()
