@@ -281,7 +281,7 @@ def test_make_help_lists_every_target_that_is_no_file():
 def test_commands_of_the_makefile_are_modules_that_exist():
     makefile = (course.ROOT / "Makefile").read_text(encoding="utf-8")
     names = set(re.findall(r"-m (tools\.\w+)", makefile))
-    assert {"tools.run", "tools.fetch", "tools.pages", "tools.refresh"} <= names
+    assert {"tools.run", "tools.fetch", "tools.pages", "tools.address"} <= names
     assert names <= set(modules_of_the_course())
     for name in names:
         assert f"python -m {name}" in modules_of_the_course()[name], name

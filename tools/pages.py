@@ -155,6 +155,8 @@ def _prepared(notebook, pages, explorers, folder):
     notebook = nbformat.from_dict(notebook)
     for page in embed_explorers(notebook, explorers):
         shutil.copy(page, folder)
+    # The theme has its own links at the foot.
+    notebook.cells = [c for c in notebook.cells if c.get("id") != "navigation-foot"]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             source = PUBLISHED.sub("", cell.source)

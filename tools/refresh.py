@@ -174,8 +174,8 @@ def navigation(path, here):
     if prefix == "":  # solutions have no page
         page = f"{here.pages}/{name.removesuffix('.ipynb')}.html"
         links.append(f"[as a web page]({page})")
-    foot = " · ".join(links)
-    head = f"[![Open in Colab]({BADGE})]({here.colab(name)}) {foot}"
+    badge = f"[![Open in Colab]({BADGE})]({here.colab(name)})"
+    head, foot = " · ".join([badge, *links]), " · ".join(links)
     return (f"{head}\n\n{SAVE_A_COPY}" if path.stem == "exercises" else head), foot
 
 
