@@ -45,9 +45,9 @@ help:  ## this list
 notebooks: .venv/tests data  ## renew stored outputs, reference models, README's picture
 	$(BIN)/python -m tools.run --all --store --check
 
-set-repo: .venv/course  ## OWNER=name: write the repository's address where it is needed
-	$(if $(OWNER),,$(error name the owner: make set-repo OWNER=name))
-	$(BIN)/python -m tools.refresh $(OWNER)
+set-repo:  ## write the address of the Git remote "origin" wherever the course needs it
+	@$(PYTHON) -m tools.check_python
+	@$(PYTHON) -m tools.address
 
 experiments: data  ## train what the chapters quote, into course/assets/experiments.json
 	$(BIN)/python -m tools.experiments
@@ -65,6 +65,7 @@ bench: .venv/course  ## time fit beside Keras, PyTorch and JAX, on an idle machi
 	$(BIN)/python -m tools.bench --growth $(ARGS)
 
 constraints:  ## write constraints.txt: the versions that a new environment gets today
+	@$(PYTHON) -m tools.check_python
 	$(PYTHON) -m venv --clear build/fresh
 	build/fresh/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	build/fresh/bin/python -m pip install --quiet -r requirements.txt \
@@ -79,7 +80,8 @@ test-slow: .venv/browser  ## the long tests that `make test` leaves out, and bro
 	$(BIN)/python -m pytest -q -rs --durations=5 -m "slow or browser" $(ARGS) tests
 
 # Environments with other versions: Colab's, the lowest and the newest that requirements.txt
-# admits, and Keras on JAX. In each, what can run there runs.
+# admits, and Keras on JAX. In each, what can run there runs. Colab's and the newest are made
+# with Python 3.13, if there is one.
 test-colab: build/environments/colab/ready  ## test with Colab's versions
 test-lowest: build/environments/lowest/ready  ## test with the lowest versions admitted
 test-newest: build/environments/newest/ready  ## test with the newest versions admitted
@@ -109,6 +111,7 @@ clean:  ## remove build/ and .venv/
 
 # The stamps are newer than what they were made from: a second call installs nothing.
 .venv/course: requirements.txt pyproject.toml
+	@$(PYTHON) -m tools.check_python
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -r requirements.txt --group pages
@@ -123,7 +126,8 @@ clean:  ## remove build/ and .venv/
 	touch $@
 
 build/environments/%/ready: requirements.txt tools/environments.py
-	$(PYTHON) -m venv --clear build/environments/$*
+	@$(PYTHON) -m tools.check_python
+	"$$($(PYTHON) -m tools.environments --python $*)" -m venv --clear build/environments/$*
 	build/environments/$*/bin/python -m pip install --quiet --no-compile \
 	    $$($(PYTHON) -m tools.environments --packages $*)
 	touch $@

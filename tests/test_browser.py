@@ -4,6 +4,7 @@ The explorer is used by mouse, finger and keyboard. `make browser` installs what
 needs, except for the browser itself: the system's Chromium or Chrome.
 """
 
+import html
 import os
 import re
 import shutil
@@ -193,6 +194,21 @@ def test_finger_moves_a_slider_on_a_phone(open_tab, page):
     assert (
         values(tab)[most_used(page)] > 1.5 and np.abs(pixels(tab) - before).max() > 50
     )
+
+
+def test_a_new_tab_is_offered_in_one_frame_but_not_in_two(open_tab, page, tmp_path):
+    """A notebook that is in a frame itself may refuse to open a tab."""
+    text = page.read_text(encoding="utf-8")
+    for nested in (False, True):
+        text = f'<iframe srcdoc="{html.escape(text)}"></iframe>'
+        outer = tmp_path / "outer.html"
+        outer.write_text(text, encoding="utf-8")
+        tab = open_tab(outer.as_uri())
+        frame = tab.wait_for_selector("iframe").content_frame()
+        if nested:
+            frame = frame.wait_for_selector("iframe").content_frame()
+        frame.wait_for_selector("#sliders input", state="attached")
+        assert frame.locator("#alone").is_hidden() == nested
 
 
 def test_keyboard_alone_reaches_every_control_and_shows_where_it_is(tab, page):

@@ -183,6 +183,51 @@ def test_import_rule_fails_when_it_is_broken(rule, module, source):
     assert module in rule({**GOOD, module: source})
 
 
+def vague_about_text(source):
+    """The lines that open, read or write text and leave encoding or newline open.
+
+    On Windows, both have other defaults. Binary modes need neither.
+    """
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        given = {keyword.arg for keyword in node.keywords}
+        texts = [x.value for x in node.args if isinstance(getattr(x, "value", 0), str)]
+        is_binary = any(re.fullmatch("[rwax+]*b[rwax+]*", text) for text in texts)
+        if called == "read_text" and node.args:  # our own, or encoding by position
+            continue
+        needed = {
+            "read_text": {"encoding"},
+            "write_text": {"encoding", "newline"} if len(node.args) == 1 else set(),
+            "open": {"encoding"} if not is_binary else set(),
+        }.get(called, set())
+        module = getattr(getattr(node.func, "value", None), "id", "")
+        if needed - given and module not in ("os", "Image"):
+            lines.append(node.lineno)
+    return lines
+
+
+def test_text_is_read_and_written_with_encoding_and_newline():
+    for name, source in modules_of_the_course().items():
+        assert not vague_about_text(source), name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open(path)",
+        "path.open('w')",
+        "path.read_text()",
+        "path.write_text(text)",
+        "path.write_text(text, encoding='utf-8')",
+    ],
+)
+def test_what_is_vague_about_text_is_found(line):
+    assert vague_about_text(line) == [1]
+
+
 def test_tests_import_modules_by_their_one_name():
     sources = modules_of_the_course()
     for path in (course.ROOT / "tests").glob("*.py"):
@@ -236,7 +281,7 @@ def test_make_help_lists_every_target_that_is_no_file():
 def test_commands_of_the_makefile_are_modules_that_exist():
     makefile = (course.ROOT / "Makefile").read_text(encoding="utf-8")
     names = set(re.findall(r"-m (tools\.\w+)", makefile))
-    assert {"tools.run", "tools.fetch", "tools.pages", "tools.refresh"} <= names
+    assert {"tools.run", "tools.fetch", "tools.pages", "tools.address"} <= names
     assert names <= set(modules_of_the_course())
     for name in names:
         assert f"python -m {name}" in modules_of_the_course()[name], name

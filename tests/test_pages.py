@@ -131,6 +131,20 @@ def test_chapters_have_previous_next_and_contents(tags):
         assert {"prev", "next"} <= relations
 
 
+def test_pages_do_not_lead_to_where_they_may_be_published(site):
+    for path in (site / "index.html", site / "notebooks" / "02_autoencoder.html"):
+        text = path.read_text("utf-8")
+        assert "as a web page" not in text and ".github.io" not in text, path.name
+    links = re.findall(r'href="(\w+\.html)"><span[^>]*>[^<]*[←→]', text)
+    assert links == ["01_data.html", "03_vae.html"]
+
+
+def test_the_first_cell_is_closed(site, tags):
+    page = (site / "notebooks" / "02_autoencoder.html").read_text("utf-8")
+    [closed] = re.findall(r"<details.*?</details>", page, flags=re.S)
+    assert "Find the course" in re.sub("<[^>]*>", "", closed)
+
+
 def test_formulas_are_mathml(site, tags):
     page = (site / "notebooks" / "06_small.html").read_text("utf-8")
     first, second = re.findall(r"<math.*?</math>", page, re.S)

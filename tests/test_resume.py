@@ -124,6 +124,7 @@ def run(folder, epochs, kill_after=None, delay=0.0, dies_writing=0):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_training_killed_again_and_again_ends_as_if_undisturbed(tmp_path):
     kills, epochs = 10, 60
     draw, reached = random.Random(4), 0

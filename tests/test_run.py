@@ -583,6 +583,7 @@ def copy_of_the_course(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_make_run_stopped_resumes_and_ends_as_if_undisturbed(tmp_path):
     """In a folder whose name has spaces and letters beyond ASCII."""
     folder = tmp_path / "Ä b c"

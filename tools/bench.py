@@ -385,7 +385,8 @@ class Worker:
     """
 
     def __init__(self, name, folder, python=sys.executable, **options):
-        self.log, self.replies = open(folder / f"{name}.log", "w+"), []
+        self.log = open(folder / f"{name}.log", "w+", encoding="utf-8")
+        self.replies = []
         command = [python, "-m", "tools.bench", "--worker", name]
         command += ["--data", folder / "images.f32"]
         command += [f"--{key}={value}" for key, value in {**OPTIONS, **options}.items()]
@@ -494,7 +495,8 @@ def compare(folder, images, repeats, peers):
                 except WorkerFailed as reason:
                     workers.pop(name).close()
                     leave_out(name, reason)
-        fell_back = "Keras' own fit" in (folder / "ours.log").read_text()
+        printed = (folder / "ours.log").read_text(encoding="utf-8")
+        fell_back = "Keras' own fit" in printed
     finally:
         for worker in workers.values():
             worker.close()

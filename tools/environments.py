@@ -3,7 +3,9 @@
 The Makefile makes the environments colab, lowest, newest and jax in build/environments
 and runs this module with the Python of each (make test-colab, ..., make test-exchange).
 
-usage: python -m tools.environments --packages NAME
+usage: python -m tools.environments --python NAME
+           print which Python an environment is made with
+       python -m tools.environments --packages NAME
            print what pip has to install for an environment
        python -m tools.environments NAME
            run the chapters in quick mode, each from a fresh clone, then unit tests
@@ -13,12 +15,13 @@ usage: python -m tools.environments --packages NAME
            load what others saved, with Keras alone, and compare the outputs
 
 In colab, each chapter runs as it does in Colab: alone in a folder, so that its first
-cell has to clone the course. jax has no TensorFlow and therefore runs no chapter, only
-unit tests of models and losses.
+cell has to clone the course. Chapters 01 and 04 also run as in Kaggle. jax has no
+TensorFlow and therefore runs no chapter, only unit tests of models and losses.
 """
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,8 +29,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import course
+from course.files import write_text
 
 NAMES = ("colab", "lowest", "newest", "jax")
+# Colab's, and the newest that TensorFlow has wheels for: there, NumPy is newer too.
+PYTHON = {"colab": "3.13", "newest": "3.13"}
 # Colab's own versions in autumn 2026; for other packages, see requirements.txt.
 COLAB = {
     "tensorflow": "2.20.0",
@@ -52,10 +58,34 @@ TESTS_WITH_JAX = ["tests/test_devices.py"]
 LEFT_OUT = ["overfits", "vae-True"]
 
 
+def interpreter(environment):
+    """The Python to make an environment with: `PYTHON`'s, or else the one in use."""
+    version = PYTHON.get(environment)
+    if version is None:
+        return sys.executable
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    installed = sorted(pyenv.glob(f"versions/{version}.*/bin/python"))
+    for python in (shutil.which(f"python{version}"), *installed):
+        code = "import sys; print('%d.%d' % sys.version_info[:2])"
+        # pyenv's stand-ins exist for Pythons that are not active, and fail.
+        if (
+            python
+            and version
+            in subprocess.run(
+                [python, "-c", code], capture_output=True, encoding="utf-8"
+            ).stdout.split()
+        ):
+            return str(python)
+    print(f"{environment}: no Python {version} here", file=sys.stderr)
+    return sys.executable
+
+
 def packages(environment):
     """What pip has to install for an environment, such as "keras==3.13.2": a list."""
     text = (course.ROOT / "requirements.txt").read_text(encoding="utf-8")
-    lines = re.sub(r" *#.*", "", text).split()
+    # A line with a marker is for Pythons that the course does not run on.
+    lines = [line.split("#")[0].strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and ";" not in line]
     requirements = {re.match(r"[\w-]+", line)[0]: line for line in lines}
     if environment == "jax":
         return [requirements.get(package, package) for package in JAX]
@@ -76,52 +106,65 @@ def git(*arguments):
     subprocess.run(command, cwd=course.ROOT, check=True)
 
 
-def run_chapter(path, environment, served, scratch):
+def prepare_host(host, folder):
+    """Files and variables that make `folder`'s parent look like Colab or Kaggle.
+
+    Returns a dictionary of environment variables.
+    """
+    if host == "kaggle":
+        return {"KAGGLE_KERNEL_RUN_TYPE": "Interactive"}
+    startup = folder.parent / f"{folder.name} ipython" / "profile_default" / "startup"
+    # Colab's kernel has already imported google.colab.
+    (startup / "google" / "colab").mkdir(parents=True)
+    (startup / "google" / "colab" / "__init__.py").touch()
+    write_text(startup / "colab.py", "import google.colab")
+    return {
+        "IPYTHONDIR": str(startup.parents[1]),
+        "PYTHONPATH": str(startup),
+        "COLAB_RELEASE_TAG": "release-colab",
+        "KERAS_BACKEND": "tensorflow",
+        "TF2_BEHAVIOR": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
+
+
+def run_chapter(path, host, served, scratch):
     """Run the chapter in `path` in a folder of its own, inside the folder `scratch`.
 
+    `host` is "colab" or "kaggle", where the chapter is alone, or None: in a clone.
     `served` is a Git repository with the course as it is now. Returns one sentence
     about what went wrong, or None.
     """
     import nbformat
     from nbclient import NotebookClient
 
-    from tools import refresh
+    from tools import address, refresh
 
     # A first cell clones nothing while the address is a placeholder. The name that
     # replaces it here cannot belong to an account either.
-    address = refresh.repository().replace("/-OWNER-/", "/-test-/")
+    old = address.current()
+    new = address.Address("-test-", "course-under-another-name", old.branch)
     variables = {
         **os.environ,
         "VAE_COURSE_QUICK": "1",
         "FASHION_MNIST_DIR": str(course.SAMPLE),
         "OMP_NUM_THREADS": "1",  # chapters that run at the same time would compete
     }
-    folder = scratch / path.stem
-    if environment == "colab":
+    folder = scratch / f"{path.stem} {host}"
+    if host:
         folder.mkdir()
-        startup = scratch / f"{path.stem} ipython" / "profile_default" / "startup"
-        # Colab's kernel has already imported google.colab.
-        (startup / "google" / "colab").mkdir(parents=True)
-        (startup / "google" / "colab" / "__init__.py").touch()
-        (startup / "colab.py").write_text("import google.colab")
-        variables |= {
-            "IPYTHONDIR": str(startup.parents[1]),
-            "PYTHONPATH": str(startup),
-            "COLAB_RELEASE_TAG": "release-colab",
-            "KERAS_BACKEND": "tensorflow",
-            "TF2_BEHAVIOR": "1",
-            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        variables |= prepare_host(host, folder) | {
             # Git clones `served` in place of the address.
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"url.file://{served}.insteadOf",
-            "GIT_CONFIG_VALUE_0": address,
+            "GIT_CONFIG_VALUE_0": new.repository,
         }
     else:
         git("clone", "--quiet", served, folder)
         folder = folder / "notebooks"
-    notebook = nbformat.read(path, as_version=4)
+    notebook = refresh.refreshed_notebook(path)
     for cell in notebook.cells:
-        cell.source = refresh.refreshed(cell.source, address)
+        cell.source = address.moved(cell.source, old, new)
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     nbformat.write(notebook, folder / path.name)
@@ -132,10 +175,11 @@ def run_chapter(path, environment, served, scratch):
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--log-level=40"],
     )
+    place = f"{path.name}, {host or 'in a clone'}"
     try:
         client.execute(env=variables)
     except Exception as error:
-        return f"{path.name}: {error}"
+        return f"{place}: {error}"
     cells = [
         cell
         for cell in notebook.cells
@@ -148,19 +192,23 @@ def run_chapter(path, environment, served, scratch):
         if output.get("name") == "stderr"
     )
     if warnings:
-        return f"{path.name} wrote to stderr: {warnings}"
+        return f"{place} wrote to stderr: {warnings}"
     if any(cell.execution_count is None for cell in cells):
-        return f"{path.name} was not run to its end."
-    if environment == "colab":
-        files, clone = sorted(os.listdir(folder)), address.rsplit("/")[-1]
-        if files != sorted([path.name, clone]):
-            return f"{path.name} left other files than its clone behind: {files}."
+        return f"{place} was not run to its end."
+    if host:
+        files = sorted(os.listdir(folder))
+        if files != sorted([path.name, new.name]):
+            return f"{place} left other files than its clone behind: {files}."
 
 
 def run_chapters(environment):
     """Run all chapters, two at a time, from a repository of the files as they are."""
     from tools import refresh
 
+    runs = [(path, None) for path in refresh.chapters()]
+    if environment == "colab":
+        runs = [(path, "colab") for path, _ in runs]
+        runs += [(path, "kaggle") for path, _ in runs if path.name[:2] in ("01", "04")]
     with tempfile.TemporaryDirectory() as scratch:
         served = f"{scratch}/served"
         here = f"--git-dir={served}/.git", f"--work-tree={course.ROOT}"
@@ -169,13 +217,16 @@ def run_chapters(environment):
         git(*here, "commit", "--quiet", "--message", "The course as it is now")
         with ThreadPoolExecutor(2) as pool:
             outcomes = pool.map(
-                lambda path: run_chapter(path, environment, served, Path(scratch)),
-                refresh.chapters(),
+                lambda run: run_chapter(*run, served, Path(scratch)), runs
             )
             failures = [failure for failure in outcomes if failure]
     if failures:
         sys.exit("\n".join(failures))
-    print(f"{environment}: {len(refresh.chapters())} chapters ran, nothing on stderr")
+    version = ".".join(map(str, sys.version_info[:3]))
+    print(
+        f"{environment}, Python {version}: "
+        f"{len(runs)} runs of chapters, nothing on stderr"
+    )
 
 
 def save(folder):
@@ -235,6 +286,8 @@ def test(environment):
 
 def main(arguments):
     match arguments:
+        case ["--python", environment] if environment in NAMES:
+            print(interpreter(environment))
         case ["--packages", environment] if environment in NAMES:
             print(*packages(environment), sep="\n")
         case ["--save", folder]:

@@ -11,6 +11,7 @@ dependency group `pages` in pyproject.toml.
 import html
 import importlib.util
 import io
+import os
 import re
 import shutil
 import sys
@@ -47,6 +48,8 @@ NEEDED = ("sphinx", "myst_nb", "furo", "math_core", "ziamath")
 BESIDE = ("mistakes.md", "teaching.md", "results.md", "performance.md")
 # A picture that the page would fetch from elsewhere.
 BADGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
+# The link of every notebook to its published page.
+PUBLISHED = re.compile(r"(?: · )?\[as a web page\]\([^)]*\)")
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]*)([^)\s]*)\)")
 
 
@@ -98,9 +101,9 @@ def write(notebooks, results, explorers=None):
         for name in docs:
             text = (course.ROOT / "docs" / name).read_text(encoding="utf-8")
             text = _local_links(text, "docs", pages)
-            (source / "docs" / name).write_text(text, encoding="utf-8")
+            (source / "docs" / name).write_text(text, encoding="utf-8", newline="\n")
         first_page = _first_page(pages, executed, results)
-        (source / "index.md").write_text(first_page, encoding="utf-8")
+        (source / "index.md").write_text(first_page, encoding="utf-8", newline="\n")
         shutil.copytree(course.ROOT / "docs" / "pictures", source / "docs" / "pictures")
         static = Path(folder, "static")
         shutil.copy(course.ASSETS / "pages.css", static)
@@ -120,7 +123,7 @@ def write(notebooks, results, explorers=None):
         _mend_accessibility(rendered)
         _replace(build, rendered, Path(folder, "old"))
     if warnings.getvalue():
-        text = warnings.getvalue().replace(f"{source}/", "")
+        text = warnings.getvalue().replace(f"{source}{os.sep}", "")
         text = re.sub(r"\x1b\[[\d;]*m", "", text).strip()  # without colours
         raise ValueError(f"The pages are in {build}, but Sphinx found a fault: {text}")
     return build / "index.html"
@@ -152,9 +155,12 @@ def _prepared(notebook, pages, explorers, folder):
     notebook = nbformat.from_dict(notebook)
     for page in embed_explorers(notebook, explorers):
         shutil.copy(page, folder)
+    # The theme has its own links at the foot.
+    notebook.cells = [c for c in notebook.cells if c.get("id") != "navigation-foot"]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = _local_links(cell.source, "notebooks", pages)
+            source = PUBLISHED.sub("", cell.source)
+            cell.source = _local_links(source, "notebooks", pages)
         for output in cell.get("outputs", []):  # myst-nb drops alternative text
             data = output.get("data", {})
             if "image/png" in data and "text/html" not in data:
@@ -213,6 +219,7 @@ def _first_page(pages, executed, results):
     """README up to its list of chapters, the list of pages, the results."""
     readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
     opening = readme.partition("\n## The chapters")[0]
+    opening = re.sub(r"<!-- not on .*?<!-- end -->", "", opening, flags=re.S)
     origin = "All show the outputs that are stored in the course."
     if executed:
         names = ", ".join(Path(name).stem for name in executed)

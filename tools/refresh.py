@@ -1,32 +1,69 @@
-"""Keep the notebooks in step with vae_helpers.py and with the repository's address.
+"""Keep the notebooks in step with the modules and with the repository's address.
 
-usage: python -m tools.refresh            renew taught cells, badges and tables
-       python -m tools.refresh OWNER      the same, after the repository moved to OWNER
+usage: python -m tools.refresh
 
-A code cell that begins `# from vae_helpers.py: NAMES` holds the module's source of
-those names; so does `# from course/evaluation.py: NAMES`. The address stands once, in
-pyproject.toml; badges and first cells of all notebooks and of README.md repeat it. The
-tables of results in README.md and docs/results.md are made from the outputs stored in
-the notebooks. Those outputs stay as they are, except for the address.
+Writes what every notebook has in common: a cell with the badge and the links to its
+neighbours, the first code cell, and the links at the end. A code cell that begins
+`# from vae_helpers.py: NAMES` holds the module's source of those names; so does
+`# from course/evaluation.py: NAMES`. The tables of results in README.md and
+docs/results.md are made from the outputs stored in the notebooks. The placeholder of
+the address is replaced by the address in pyproject.toml (see tools/address.py). Stored
+outputs stay as they are, except for the address.
 """
 
 import ast
 import re
 import sys
-import tomllib
 
 import nbformat
 
 from course import ROOT
 from course.files import write_text
 from course.results import expected_ranges, format_range
+from tools import address
+from tools.address import read_text
 
 TAUGHT = {
     "# from vae_helpers.py: ": ROOT / "vae_helpers.py",
     "# from course/evaluation.py: ": ROOT / "course" / "evaluation.py",
 }
-ADDRESS = re.compile(
-    r"(github\.com/|research\.google\.com/github/)[\w.-]+/vae-vs-autoencoder\b"
+# In Colab, the cell is a form of one line; in JupyterLab and in the pages it is closed.
+FIRST_CELL = """\
+# @title Find the course; in Colab and Kaggle, fetch it first.
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ADDRESS = "https://github.com/-OWNER-/vae-vs-autoencoder"
+clone = Path(ADDRESS.rsplit("/")[-1]).absolute()
+caller = Path(f"/proc/{os.getppid()}/cmdline")  # papermill may have started elsewhere
+words = caller.read_text("utf-8", "replace") if os.access(caller, os.R_OK) else ""
+files = [Path(w).absolute() for w in words.split("\\0") if w.endswith(".ipynb")]
+folders = [f for p in (Path.cwd(), clone, *files) for f in (p, *p.parents)]
+roots = [folder for folder in folders if (folder / "vae_helpers.py").is_file()]
+advice = f"open this notebook inside a clone of {ADDRESS}"
+if "-OWNER-" in ADDRESS:
+    advice = "open this notebook inside a clone (this copy has no address to fetch the "
+    advice += "course from; `make set-repo` or the workflow Address writes it)"
+elif "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
+    advice = "turn on the internet (in Kaggle: Settings, Internet), check that "
+    advice += f"{ADDRESS} is public, and run this cell again"
+    roots or subprocess.run(["git", "clone", "--quiet", "--depth", "1", ADDRESS])
+    roots += [clone] * (clone / "vae_helpers.py").is_file()
+if not roots:
+    raise ModuleNotFoundError(f"vae_helpers.py was not found: {advice}.")
+sys.path.insert(0, str(roots[0]))"""
+FIRST_METADATA = {
+    "cellView": "form",
+    "jupyter": {"source_hidden": True},
+    "tags": ["hide-input"],
+}
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+OLD_BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\n*")
+SAVE_A_COPY = (
+    "In Colab, what you type is lost when the tab is closed, "
+    "unless you first choose *File*, *Save a copy in Drive*."
 )
 README_RESULTS = (
     "PCA-18, test MSE",
@@ -49,23 +86,6 @@ def notebooks():
     return [*chapters(), exercises, ROOT / "docs" / "solutions.ipynb"]
 
 
-def read_text(path):
-    """The text of a file of the course.
-
-    Raises:
-        OSError, ValueError: it cannot be read, in one sentence that names it.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise type(error)(
-            f"{path} could not be read ({error.strerror}): "
-            "restore it with git, or check its permissions."
-        ) from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is damaged: restore it with git.") from None
-
-
 def read_notebook(path):
     """The notebook in a file.
 
@@ -85,16 +105,8 @@ def read_notebook(path):
 
 
 def repository():
-    """The repository's address, https://github.com/OWNER/vae-vs-autoencoder."""
-    return _address(read_text(ROOT / "pyproject.toml"))
-
-
-def _address(settings):
-    try:
-        return tomllib.loads(settings)["tool"]["course"]["repository"]
-    except (ValueError, KeyError):
-        path = ROOT / "pyproject.toml"
-        raise ValueError(f"{path} is damaged: restore it with git.") from None
+    """The repository's address, https://github.com/OWNER/NAME."""
+    return address.current().repository
 
 
 def source_of(names, mark="# from vae_helpers.py: "):
@@ -117,30 +129,98 @@ def source_of(names, mark="# from vae_helpers.py: "):
     return heading + "\n\n\n".join(sources[name] for name in names)
 
 
-def refreshed(source, address):
-    """The source of a cell as it should be."""
+def refreshed(source, here):
+    """The source of a cell as it should be where the course is at `here`."""
     for mark in TAUGHT:
         if source.startswith(mark):
             names = source.splitlines()[0].removeprefix(mark).split(",")
             source = source_of([name.strip() for name in names], mark)
-    owner_and_name = address.removeprefix("https://github.com/")
-    return ADDRESS.sub(lambda match: match[1] + owner_and_name, source)
+    return address.moved(source, address.PLACEHOLDER, here)
 
 
-def refreshed_notebook(path, address):
-    """The notebook in a file as it should be."""
-    notebook = read_notebook(path)
+def short_title(notebook):
+    """A notebook's title up to its colon, such as "01 · The data"."""
+    titles = [re.search(r"^# (.*)", cell.source, re.M) for cell in notebook.cells]
+    title = next(filter(None, titles), None)
+    return title[1].partition(":")[0] if title else "untitled"
+
+
+def neighbours(path):
+    """The notebooks before and after one in reading order, two paths or None.
+
+    The solutions lead to the exercises, but the exercises do not lead to them.
+    """
+    order = [None, *notebooks()]
+    i = order.index(path)
+    return order[i - 1], order[i + 1] if i + 2 < len(order) else None
+
+
+def navigation(path, here):
+    """The Markdown of a notebook's head and foot: links to its neighbours, and so on.
+
+    Links between notebooks are relative. They work in Jupyter, in the rendered pages,
+    and on GitHub and in Colab, as long as the notebook is opened from the repository.
+    """
+    before, after = neighbours(path)
+    prefix = "" if path.parent.name == "notebooks" else "../notebooks/"
+
+    def link(other, text):
+        title = text.format(short_title(read_notebook(other)))
+        return f"[{title}]({prefix}{other.name})"
+
+    links = [link(before, "← {}")] if before else []
+    links += [link(after, "{} →")] if after else []
+    name = path.relative_to(ROOT).as_posix()
+    if prefix == "":  # solutions have no page
+        page = f"{here.pages}/{name.removesuffix('.ipynb')}.html"
+        links.append(f"[as a web page]({page})")
+    badge = f"[![Open in Colab]({BADGE})]({here.colab(name)})"
+    head, foot = " · ".join([badge, *links]), " · ".join(links)
+    return (f"{head}\n\n{SAVE_A_COPY}" if path.stem == "exercises" else head), foot
+
+
+def refreshed_notebook(path, here=None):
+    """The notebook in a file as it should be; default `here`: the current address."""
+    notebook, here = read_notebook(path), here or address.current()
     for cell in notebook.cells:
         try:
-            cell.source = refreshed(cell.source, address)
+            cell.source = refreshed(cell.source, here)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         for output in cell.get("outputs", []):  # the link of `strip_explorer`
             data = output.get("data", {})
             for kind in data:
                 if kind.startswith("text/"):
-                    data[kind] = refreshed(data[kind], address)
+                    data[kind] = refreshed(data[kind], here)
+    if path.resolve() in notebooks():  # a reader's own notebook is left as it is
+        _add_what_all_have(notebook, path.resolve(), here)
     return notebook
+
+
+def _add_what_all_have(notebook, path, here):
+    """Put the first code cell and the links into a notebook of the course."""
+    own = [cell for cell in notebook.cells if not is_navigation(cell)]
+    for cell in own:
+        if cell.cell_type == "markdown":
+            cell.source = OLD_BADGE.sub("", cell.source)
+    place, first = next((i, c) for i, c in enumerate(own) if c.cell_type == "code")
+    if "sys.path.insert" not in first.source:  # a new notebook
+        first = nbformat.v4.new_code_cell(id="find-the-course")
+        own.insert(place, first)
+    first.source = address.moved(FIRST_CELL, address.PLACEHOLDER, here)
+    first.metadata.update(nbformat.from_dict(FIRST_METADATA))
+    head, foot = navigation(path, here)
+    notebook.cells = [_navigation("head", head), *own, _navigation("foot", foot)]
+
+
+def is_navigation(cell):
+    """Whether `refreshed_notebook` wrote this Markdown cell."""
+    return "navigation" in cell.metadata.get("tags", [])
+
+
+def _navigation(name, source):
+    tags = {"tags": ["navigation"]}
+    return nbformat.v4.new_markdown_cell(source, id=f"navigation-{name}", metadata=tags)
 
 
 def strip_explorer(notebook):
@@ -149,10 +229,10 @@ def strip_explorer(notebook):
     What remains, for notebooks that are stored, is its picture and a link to where one
     learns to run the notebook. Returns the notebook (nbformat 4).
     """
-    address, words = f"{repository()}#run-it", "Run this notebook"
+    where, words = f"{repository()}#run-it", "Run this notebook"
     link = {
-        "text/plain": f"{words} to play: {address}",
-        "text/html": f'<a href="{address}">{words}</a>, and the page appears here.',
+        "text/plain": f"{words} to play: {where}",
+        "text/html": f'<a href="{where}">{words}</a>, and the page appears here.',
     }
     for cell in notebook["cells"]:
         for output in list(cell.get("outputs", [])):
@@ -195,34 +275,27 @@ def results_table(notebooks, names=None):
     return "\n".join(lines)
 
 
-def refreshed_page(text, notebooks, address, names=None):
+def refreshed_page(text, notebooks, here, names=None):
     """A Markdown page with its table of results, between two comments, renewed."""
     table = results_table(notebooks, names)
     block = f"<!-- results -->\n{table}\n<!-- end of results -->"
     pattern = r"<!-- results -->.*<!-- end of results -->"
-    return refreshed(re.sub(pattern, lambda _: block, text, flags=re.S), address)
+    return refreshed(re.sub(pattern, lambda _: block, text, flags=re.S), here)
 
 
-def main(owner=None):
-    if owner and not re.fullmatch(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*", owner):
-        sys.exit(f"'{owner}' is not the name of a GitHub user or organisation.")
-    settings = ROOT / "pyproject.toml"
+def main():
     pages = {ROOT / "README.md": README_RESULTS, ROOT / "docs" / "results.md": None}
-    before = {path: read_text(path) for path in (settings, *pages)}
-    after = dict(before)
-    if owner:
-        name = f"{owner}/vae-vs-autoencoder"
-        after[settings] = ADDRESS.sub(lambda match: match[1] + name, before[settings])
-    address, renewed = _address(after[settings]), []
+    before = {path: read_text(path) for path in pages}
+    here, after, renewed = address.current(), dict(before), []
     for path in notebooks():
         if not path.is_file():  # the solutions, in what students are given
             continue
-        notebook = refreshed_notebook(path, address)
+        notebook = refreshed_notebook(path, here)
         renewed.append(notebook)
         if notebook != read_notebook(path):
             before[path], after[path] = None, nbformat.writes(notebook) + "\n"
     for path, names in pages.items():
-        after[path] = refreshed_page(before[path], renewed, address, names)
+        after[path] = refreshed_page(before[path], renewed, here, names)
     # Everything has been read and is right: only now is anything written.
     for path, text in after.items():
         if text != before[path]:
@@ -232,6 +305,6 @@ def main(owner=None):
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:2])
+        main()
     except (OSError, ValueError) as error:
         sys.exit(str(error))

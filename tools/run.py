@@ -126,7 +126,7 @@ class Client(NotebookClient):
 def execute(path, progress, kind):
     """The executed notebook, and None or a sentence: where and why it failed."""
     # Taught cells show and run what vae_helpers.py holds now.
-    notebook = refresh.refreshed_notebook(path, refresh.repository())
+    notebook = refresh.refreshed_notebook(path)
     environment = dict(os.environ)
     if not quick_mode():  # a quick run leaves the checkpoints of a full run alone
         folder = checkpoint_folder(path, notebook, kind)
@@ -184,7 +184,7 @@ def lock(path):
     Two runs at once would overwrite each other's results and checkpoints.
     """
     with write_errors(path):
-        file = path.open("w")
+        file = path.open("wb")
     with contextlib.suppress(ImportError):  # Windows has no fcntl
         import fcntl
 
@@ -291,10 +291,7 @@ def main():
         )
 
     # Damaged files are found here, before anything runs.
-    address = refresh.repository()
-    renewed = computed_ranges(
-        [refresh.refreshed_notebook(path, address) for path in paths]
-    )
+    renewed = computed_ranges([refresh.refreshed_notebook(path) for path in paths])
     kind = find_data()
     is_full_run = kind == "full" and not quick_mode()
     if options.store and not is_full_run:
