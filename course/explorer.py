@@ -1,11 +1,12 @@
-"""The explorer of a VAE's latent space, and animated interpolations.
+"""The map of garments: one page to explore models with, and animated interpolations.
 
     page = explorer.write("explorer.html", encoder, decoder, x, labels)
     explorer.show(page)
 
-`write` makes one self-contained HTML page: sliders, the decoder's weights as 8-bit
-integers, and plain JavaScript that decodes with them. `show` displays the page in a
-notebook. `animate` displays an interpolation as an animated PNG.
+`write` makes one self-contained HTML page: a map of codes, sliders, a pad to draw on,
+the models' weights as integers, and plain JavaScript that encodes and decodes
+with them (course/assets/explorer). `show` displays the page in a notebook. `animate`
+displays an interpolation as an animated PNG.
 """
 
 import base64
@@ -16,6 +17,7 @@ import math
 import re
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 import vae_helpers as vh  # isort: skip  (before Keras)
@@ -29,27 +31,36 @@ from PIL import Image
 import course
 from course.files import write_text
 
-TEMPLATE = course.ASSETS / "explorer.html"
+PARTS = course.ASSETS / "explorer"
+SCRIPTS = ("arithmetic.js", "map.js", "controls.js")
 # The activations that the page's JavaScript has.
 ACTIVATIONS = ("linear", "relu", "gelu", "sigmoid", "tanh")
-THRESHOLD = 0.01  # nats; a dimension whose mean KL is not above this is inactive
-DRAWS = 200  # codes from the prior on which the page is compared with Keras
+THRESHOLD = 0.01  # a dimension is inactive if its mean KL (nats) or sd is not above
+SHOWN = 1400  # garments on the map; more would exceed 4 MB with three models
+CHECKED = 200  # inputs on which the page is compared with Keras
+NOISES = 8  # draws of z with which the page estimates -ELBO; each with its negative
+CELLS = 96  # the density is computed on so many cells along each side of the map
+UNSAFE, SAFE = "&<>{}", ",./:["  # letters of base 85 that HTML would escape
+GAP = 0.1  # a gap has less than this fraction of the prior's density
 
 
 # ---------------------------------------------------------------- the page
 
 
-def write(path, encoder, decoder, x, labels, title="The latent space explorer"):
-    """Write the explorer of a VAE, one HTML page (0.8 MB for the course's decoder).
+def write(path, encoder, decoder, x, labels, title="The map of garments", others=()):
+    """Write the page of one or several models (at most 4 MB for the course's three).
 
     Args:
         path: the file to write.
-        encoder: maps images (n, 784) to z_mean and z_log_var, each (n, d).
-        decoder: Dense layers in sequence, (n, d) -> (n, 784), with `ACTIVATIONS`.
-        x: images (n, 784) in [0, 1]. Their mean KL decides which dimensions are marked
-            as inactive, and the first two images of each class can be selected.
+        encoder: Dense layers in sequence with `ACTIVATIONS`, from images (n, 784) to
+            z_mean and z_log_var, each (n, d), or to codes (n, d) for an autoencoder.
+        decoder: Dense layers in sequence, (n, d) -> (n, 784).
+        x: images (n, 784) in [0, 1] on which the models were not trained. The first
+            1,400 are on the map. All give the density of codes and each dimension's
+            mean KL.
         labels: the classes of `x`, (n,), integers from 0 to 9.
         title: the page's title, plain text.
+        others: further models for the same page, pairs (encoder, decoder).
 
     Returns:
         The path of the page, for `show`. If `path` cannot be written, a message is
@@ -64,36 +75,29 @@ def write(path, encoder, decoder, x, labels, title="The latent space explorer"):
             f"labels must be {len(x)} classes from 0 to 9, one for each image; "
             f"got the shape {labels.shape}."
         )
-    z_mean, z_log_var = _encode(encoder, x)
-    dimensions = z_mean.shape[1]
-    kl = np.asarray(vh.kl_to_prior(z_mean, z_log_var)).mean(axis=0)
-    model = {
-        "layers": _quantize(_dense_layers(decoder, dimensions)),
-        "kl": kl.round(6).tolist(),
-    }
-    z = np.random.default_rng(vh.SEED).normal(size=(DRAWS, dimensions))
-    z = z.astype("float32")
-    expected = np.asarray(decoder(z))
-    difference = np.abs(decode(model, z) - expected)
-    if not difference.mean() <= 0.1 * expected.std():  # NaN fails this comparison
-        raise ValueError(
-            "decoder must compute its Dense layers in sequence and nothing else; "
-            "the output of this one differs."
-        )
-    model |= {
-        "garments": [
-            {"name": f"{name} {number}", "z": z_mean[i].round(4).tolist()}
-            for label, name in enumerate(vh.CLASS_NAMES)
-            for number, i in enumerate(np.flatnonzero(labels == label)[:2], 1)
+    models = [_described(*pair, x) for pair in [(encoder, decoder), *others]]
+    shown = labels[:SHOWN]
+    page = {
+        "models": models,
+        "classes": vh.CLASS_NAMES,
+        "labels": shown.astype("uint8"),
+        "pictures": np.rint(x[:SHOWN] * 255).astype("uint8"),
+        # The first two of each class, which the sliders' lists offer.
+        "examples": [
+            int(i) for label in range(10) for i in np.flatnonzero(shown == label)[:2]
         ],
+        "images": len(x),
+        "checked": CHECKED,
         "threshold": THRESHOLD,
-        "draws": DRAWS,
-        # The page prints three decimals. Rounded up, they remain an upper bound.
-        "difference": math.ceil(1000 * float(difference.max())) / 1000,
     }
-    text = TEMPLATE.read_text(encoding="utf-8")
-    text = text.replace("{{title}}", html.escape(title))
-    text = text.replace("{{model}}", json.dumps(model).replace("<", "\\u003c"))
+    parts = {
+        "title": html.escape(title),
+        "style": (PARTS / "page.css").read_text(encoding="utf-8"),
+        "script": "".join((PARTS / s).read_text(encoding="utf-8") for s in SCRIPTS),
+        "data": _packed(page),
+    }
+    text = (PARTS / "page.html").read_text(encoding="utf-8")
+    text = re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], text)
     path = Path(path)
     try:
         write_text(path, text)
@@ -105,7 +109,7 @@ def write(path, encoder, decoder, x, labels, title="The latent space explorer"):
 
 
 def read(path):
-    """The model in the page at `path`: a dictionary with layers, kl, garments, ...
+    """What the page at `path` holds: a dictionary with models, labels, pictures, ...
 
     Raises:
         OSError: the file cannot be read.
@@ -116,55 +120,274 @@ def read(path):
     match = re.search(script, page)
     if not match:
         raise ValueError(f"{Path(path).name} is not a page that explorer.write made.")
-    return json.loads(match[1])
+    stored = json.loads(match[1])
+    text = stored["arrays"].translate(str.maketrans(SAFE, UNSAFE))
+    data = zlib.decompress(base64.b85decode(text))
+
+    def unpacked(value):
+        if isinstance(value, dict) and "start" in value:
+            kind, shape = np.dtype(value["type"]), value["shape"]
+            flat = np.frombuffer(data, kind, math.prod(shape), value["start"])
+            return flat.reshape(shape)
+        if isinstance(value, dict):
+            return {key: unpacked(inner) for key, inner in value.items()}
+        return (
+            [unpacked(inner) for inner in value] if isinstance(value, list) else value
+        )
+
+    return unpacked(stored["page"])
+
+
+def _packed(page):
+    """A dictionary as JSON; its arrays are compressed together, named "arrays".
+
+    In place of an array stand its type, shape, and first byte, a multiple of four. In
+    base 85 five letters hold four bytes, in base 64 they would hold less.
+    """
+    data = bytearray()
+
+    def packed(value):
+        if isinstance(value, np.ndarray):
+            start = len(data)
+            data.extend(value.tobytes() + bytes(-value.nbytes % 4))
+            return {"type": value.dtype.name, "shape": value.shape, "start": start}
+        if isinstance(value, dict):
+            return {key: packed(inner) for key, inner in value.items()}
+        return [packed(inner) for inner in value] if isinstance(value, list) else value
+
+    stored = {"page": packed(page)}
+    compressed = zlib.compress(data, 9)
+    stored["bytes"] = len(compressed)
+    text = base64.b85encode(compressed, pad=True).decode()
+    stored["arrays"] = text.translate(str.maketrans(UNSAFE, SAFE))
+    return json.dumps(stored).replace("<", "\\u003c")
+
+
+# ---------------------------------------------------------------- the arithmetic
 
 
 def decode(model, z):
     """Images (n, 784) of codes z (n, d), computed as the page computes them.
 
-    `model` is what `read` returns.
+    `model` is one of the models of `read`.
 
     Raises:
         ValueError: z is not finite, or has another shape.
     """
-    x, dimensions = np.asarray(z, "float32"), len(model["kl"])
-    if x.ndim != 2 or x.shape[1] != dimensions or not np.isfinite(x).all():
+    z, dimensions = np.asarray(z, "float32"), model["dimensions"]
+    if z.ndim != 2 or z.shape[1] != dimensions or not np.isfinite(z).all():
         raise ValueError(
             f"z must be finite codes (n, {dimensions}); "
-            f"got the shape {x.shape}, or values that are not finite."
+            f"got the shape {z.shape}, or values that are not finite."
         )
-    for layer in model["layers"]:
-        kernel, scale, bias = (
-            np.frombuffer(base64.b64decode(layer[name]), kind)
-            for name, kind in (("kernel", "i1"), ("scale", "<f4"), ("bias", "<f4"))
-        )
-        kernel = kernel.reshape(x.shape[1], -1).astype("float32")
+    return _forward(model["decoder"], z)
+
+
+def encode(model, x):
+    """z_mean and z_log_var of images x (n, 784), each (n, d), as the page does.
+
+    For an autoencoder, the codes and None.
+    """
+    return _split(model, _forward(model["encoder"], vh.check_images(x)))
+
+
+def score(model, x):
+    """-ELBO of images x (n, 784) in nats, (n,), as the page estimates it.
+
+    The mean over `NOISES` fixed draws of z; for an autoencoder, the reconstruction
+    error of the code in nats.
+    """
+    return _nats(x, *encode(model, x), model["noise"], lambda z: decode(model, z))
+
+
+def _forward(layers, x):
+    x = np.asarray(x, "float32")
+    for layer in layers:
         activation = keras.activations.get(layer["activation"])
-        x = np.asarray(activation(x @ kernel * scale + bias))
+        sums = x @ layer["kernel"].astype("float32")
+        x = np.asarray(activation(sums * layer["scale"] + layer["bias"]))
     return x
 
 
+def _split(model, codes):
+    dimensions = model["dimensions"]
+    is_vae = codes.shape[1] == 2 * dimensions
+    return codes[:, :dimensions], codes[:, dimensions:] if is_vae else None
+
+
+def _nats(x, z_mean, z_log_var, noise, decoder):
+    """-ELBO of images x in nats, (n,), with the draws of `noise` (k, d)."""
+    sd = 0 if z_log_var is None else np.exp(0.5 * z_log_var)
+    kl = 0 if z_log_var is None else vh.kl_to_prior(z_mean, z_log_var)
+    errors = [vh.bernoulli_nll(x, decoder(z_mean + sd * draw)) for draw in noise]
+    return np.mean(errors, axis=0) + np.sum(kl, axis=-1)
+
+
+# ---------------------------------------------------------------- what it holds
+
+
+def _described(encoder, decoder, x):
+    """What the page holds of one model: weights, codes, plane, density, differences."""
+    z_mean, z_log_var = _encode(encoder, x)
+    dimensions, is_vae = z_mean.shape[1], z_log_var is not None
+    kind = "VAE" if is_vae else "Autoencoder"
+    model = {
+        "name": f"{kind}, {dimensions} dimension{'s' * (dimensions != 1)}",
+        "dimensions": dimensions,
+        "encoder": _quantize(_dense_layers(encoder, "encoder", 784)),
+        "decoder": _quantize(_dense_layers(decoder, "decoder", dimensions)),
+    }
+    width = len(model["decoder"][-1]["bias"])
+    if width != 784:
+        raise ValueError(f"decoder must return images of 784 pixels, not {width}.")
+    half = np.random.default_rng(vh.SEED).normal(size=(NOISES // 2, dimensions))
+    noise = np.concatenate([half, -half]) if is_vae else np.zeros((1, dimensions))
+    model["noise"] = noise.astype("float32")
+    if is_vae:
+        use = np.asarray(vh.kl_to_prior(z_mean, z_log_var)).mean(axis=0)
+    else:
+        use = z_mean.std(axis=0)
+    model |= {"unit": "nats" if is_vae else "sd", "use": use.round(6).tolist()}
+    model["differences"] = _compare(model, encoder, decoder, x[:CHECKED])
+    codes = z_mean[:SHOWN]
+    scale = float(np.abs(codes).max()) / 32767 or 1.0
+    model |= {"codes": np.rint(codes / scale).astype("int16"), "scale": scale}
+    model |= _plane(z_mean, z_log_var)
+    log_var = None if z_log_var is None else z_log_var[:SHOWN]
+    nats = _nats(x[:SHOWN], codes, log_var, model["noise"], decoder)
+    excess = nats - vh.bernoulli_nll(x[:SHOWN], x[:SHOWN])  # the pixels' entropy
+    model["excess"] = np.quantile(excess, np.linspace(0, 1, 101)).astype("float32")
+    return model
+
+
+def _compare(model, encoder, decoder, x):
+    """The largest differences between the page and Keras.
+
+    Of pixels, decoded from `CHECKED` draws from N(0, I) and from the codes of images x;
+    of those codes; and of -ELBO in nats.
+
+    Raises:
+        ValueError: a model computes something else than its layers in sequence.
+    """
+    z_mean, z_log_var = _encode(encoder, x)
+    draws = np.random.default_rng(vh.SEED).normal(size=(CHECKED, model["dimensions"]))
+    z = np.concatenate([draws.astype("float32"), z_mean])
+    page_mean, page_log_var = encode(model, x)
+    pairs = {
+        "decoder": (decode(model, z), np.asarray(decoder(z))),
+        "encoder": (page_mean, z_mean),
+    }
+    if z_log_var is not None:
+        pairs["encoder"] = (
+            np.concatenate([page_mean, page_log_var], axis=1),
+            np.concatenate([z_mean, z_log_var], axis=1),
+        )
+    for name, (page, expected) in pairs.items():
+        # NaN fails this comparison.
+        if not np.abs(page - expected).mean() <= 0.1 * expected.std():
+            raise ValueError(
+                f"{name} must compute its Dense layers in sequence and nothing else; "
+                "the output of this one differs."
+            )
+    nats = score(model, x) - _nats(x, z_mean, z_log_var, model["noise"], decoder)
+    largest = {
+        "pixels": np.abs(np.subtract(*pairs["decoder"])).max(),
+        "codes": np.abs(page_mean - z_mean).max(),
+        "nats": np.abs(nats).max(),
+    }
+    # The page prints three decimals. Rounded up, they remain an upper bound.
+    return {name: math.ceil(1000 * float(v)) / 1000 for name, v in largest.items()}
+
+
+def _plane(z_mean, z_log_var):
+    """The plane of the map, and what lies on it.
+
+    With two dimensions it is the code space; with more, the plane through the mean of
+    all codes along their first two principal components. A point p of the plane is the
+    code centre + p @ axes.
+
+    Returns:
+        centre (d,), axes (2, d); middle (2,) and half, the square that the map shows;
+        explained, the plane's share of the codes' variance; crowd (CELLS, CELLS), the
+        density of codes relative to its maximum as a square root in 0 to 255; gaps
+        (CELLS, CELLS), 1 where the density is below `GAP` times the prior's; and
+        gap_share, the fraction of draws from the prior that lie there on the plane.
+    """
+    dimensions = z_mean.shape[1]
+    centre, axes, explained = np.zeros(dimensions), np.eye(2, dimensions), 1.0
+    if dimensions > 2:
+        centre = z_mean.mean(axis=0, dtype="float64")
+        _, sizes, rows = np.linalg.svd(z_mean - centre, full_matrices=False)
+        axes = np.zeros((2, dimensions))
+        axes[: len(rows[:2])] = rows[:2]
+        axes *= np.sign(axes[[0, 1], np.abs(axes).argmax(axis=1)])[:, None]
+        explained = float((sizes[:2] ** 2).sum() / max((sizes**2).sum(), 1e-12))
+    points, prior = (z_mean - centre) @ axes.T, -centre @ axes.T
+    corners = np.concatenate([points[:SHOWN], prior + 3.0, prior - 3.0], axis=None)
+    corners = corners.reshape(-1, 2)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    middle, half = (low + high) / 2, float(1.04 * (high - low).max() / 2)
+    # Each image's cloud on the plane; a code without a cloud gets Scott's kernel.
+    if z_log_var is None:
+        kernel = np.cov(points.T) * len(points) ** (-1 / 3) if len(points) > 1 else 0
+        covariance = np.broadcast_to(kernel, (len(points), 2, 2))
+    else:
+        covariance = np.einsum("ad,nd,bd->nab", axes, np.exp(z_log_var), axes)
+    # A cloud narrower than a cell is spread over one.
+    covariance = covariance + (half / CELLS) ** 2 * np.eye(2)
+    steps = (np.arange(CELLS) + 0.5) / CELLS * 2 - 1
+    cells = middle + half * np.stack(np.meshgrid(steps, -steps), axis=-1)  # top first
+    density = np.zeros((CELLS, CELLS))
+    for point, inverse, size in zip(
+        points, np.linalg.inv(covariance), np.linalg.det(covariance) ** -0.5
+    ):
+        dx, dy = cells[..., 0] - point[0], cells[..., 1] - point[1]
+        form = inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy
+        density += size * np.exp(-0.5 * (form + inverse[1, 1] * dy**2))
+    density /= len(points)  # times 2 pi, as the prior's below
+    expected = np.exp(-0.5 * ((cells - prior) ** 2).sum(axis=-1))
+    gaps = density < GAP * expected
+    return {
+        "centre": centre.astype("float32"),
+        "axes": axes.astype("float32"),
+        "middle": middle.tolist(),
+        "half": half,
+        "explained": explained,
+        "crowd": np.rint(255 * np.sqrt(density / density.max())).astype("uint8"),
+        "gaps": (gaps & (expected > math.exp(-4.5))).astype("uint8"),  # within 3 sd
+        "gap_share": float(expected[gaps].sum() / expected.sum()),
+    }
+
+
 def _encode(encoder, x):
-    """z_mean and z_log_var of images x (n, 784), each (n, d), checked."""
+    """z_mean and z_log_var of images x (n, 784), each (n, d), or codes and None."""
     if getattr(encoder, "input_shape", (None, 784)) != (None, 784):
         raise ValueError(
             "encoder must take images (n, 784); "
             f"this one takes the shape {encoder.input_shape}."
         )
     codes = encoder(x)
-    if not isinstance(codes, (list, tuple)) or len(codes) != 2:
+    codes = list(codes) if isinstance(codes, (list, tuple)) else [codes, None]
+    if len(codes) != 2:
         raise ValueError(
-            "encoder must return z_mean and z_log_var; "
-            "this one returns something else, as an autoencoder's does."
+            "encoder must return z_mean and z_log_var, or an autoencoder's codes; "
+            f"this one returns {len(codes)} outputs."
         )
-    z_mean, z_log_var = map(np.asarray, codes)
-    if not (np.isfinite(z_mean).all() and np.isfinite(z_log_var).all()):
+    codes = [None if code is None else np.asarray(code) for code in codes]
+    if codes[1] is not None and codes[0].shape != codes[1].shape:
+        raise ValueError(
+            "z_mean and z_log_var must have one shape; "
+            f"the encoder's have {codes[0].shape} and {codes[1].shape}."
+        )
+    if not all(code is None or np.isfinite(code).all() for code in codes):
         raise ValueError("encoder returns values that are not finite: retrain it.")
-    return z_mean, z_log_var
+    return codes
 
 
-def _dense_layers(decoder, dimensions):
-    """The layers of a decoder (n, dimensions) -> (n, 784).
+def _dense_layers(model, name, width):
+    """The layers of an encoder or decoder (`name`) that takes `width` numbers.
+
+    Two last layers that take the same numbers, z_mean and z_log_var, become one.
 
     Returns:
         [(kernel, bias, activation)]: arrays (inputs, units) and (units,), and a name.
@@ -172,16 +395,16 @@ def _dense_layers(decoder, dimensions):
     Raises:
         ValueError: the page cannot compute a layer, or the shapes do not fit.
     """
-    dense, width = [], dimensions
-    for layer in getattr(decoder, "layers", [decoder]):
+    dense = []
+    for layer in getattr(model, "layers", [model]):
         if isinstance(layer, keras.layers.InputLayer):
             continue
         if not isinstance(layer, keras.layers.Dense):
-            name, kind = getattr(layer, "name", "decoder"), type(layer).__name__
+            where, kind = getattr(layer, "name", name), type(layer).__name__
             raise ValueError(
-                f"decoder must consist of Dense layers; '{name}' is of type {kind}."
+                f"{name} must consist of Dense layers; '{where}' is of type {kind}."
             )
-        where = f"layer '{layer.name}' of the decoder"
+        where = f"layer '{layer.name}' of the {name}"
         function = layer.activation
         activation = getattr(function, "__name__", type(function).__name__)
         if activation not in ACTIVATIONS:
@@ -192,35 +415,45 @@ def _dense_layers(decoder, dimensions):
         kernel = np.asarray(layer.kernel)
         if not np.isfinite(kernel).all():
             raise ValueError(f"{where} has weights that are not finite: retrain it.")
+        bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(layer.units)
+        dense.append((kernel, bias, activation, where))
+    if len(dense) > 1 and len(getattr(model, "outputs", ())) == 2:
+        *dense, mean, log_var = dense
+        if mean[0].shape != log_var[0].shape or mean[2] != log_var[2]:
+            raise ValueError(
+                f"{name} must end in two layers of one size and activation, "
+                "z_mean and z_log_var."
+            )
+        kernel, bias = (
+            np.concatenate(both, axis=-1) for both in zip(mean[:2], log_var[:2])
+        )
+        dense.append((kernel, bias, *mean[2:]))
+    for kernel, _, _, where in dense:
         if len(kernel) != width:
             raise ValueError(f"{where} takes {len(kernel)} inputs, but gets {width}.")
-        width = layer.units
-        bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(width)
-        dense.append((kernel, bias, activation))
-    if width != 784 or not dense:
-        raise ValueError(f"decoder must return images of 784 pixels, not {width}.")
-    return dense
+        width = kernel.shape[1]
+    return [layer[:3] for layer in dense]
 
 
 def _quantize(layers):
-    """The layers of `_dense_layers` as the page stores them, arrays as base64 text.
+    """The layers of `_dense_layers` as the page stores them.
 
-    Kernels are int8 with one float32 scale for each column: the column's largest weight
-    becomes ±127, and every weight is rounded to the nearest integer by itself.
+    Kernels are integers with one float32 scale for each column: the column's largest
+    weight becomes ±127, and every weight is rounded to the nearest integer by itself.
+    In layers of at most 128 inputs, where errors hardly average out, it is ±32767.
     """
     stored = []
     for kernel, bias, activation in layers:
         kernel = kernel.astype("float64")
-        scale = np.abs(kernel).max(axis=0) / 127
+        kind = "int8" if len(kernel) > 128 else "int16"
+        scale = np.abs(kernel).max(axis=0) / np.iinfo(kind).max
         scale[scale == 0] = 1  # a column of zeros
-        arrays = {
-            "kernel": np.rint(kernel / scale).astype("int8"),
-            "scale": scale.astype("<f4"),
-            "bias": bias.astype("<f4"),
-        }
-        stored.append({"activation": activation})
-        for name, array in arrays.items():
-            stored[-1][name] = base64.b64encode(array.tobytes()).decode()
+        stored.append({
+            "activation": activation,
+            "kernel": np.rint(kernel / scale).astype(kind),
+            "scale": scale.astype("float32"),
+            "bias": bias.astype("float32"),
+        })  # fmt: skip
     return stored
 
 
@@ -232,68 +465,78 @@ def show(path):
 
     The frame holds the page itself, so no server is needed, and a link that opens it in
     a new tab. Jupyter displays the frame in a trusted notebook, such as one that has
-    just been run; elsewhere the picture of the initial state is displayed.
+    just been run; elsewhere a picture of the first model's map is displayed.
 
-    The notebook then contains the page, about 0.8 MB: `tools.refresh.strip_explorer`
+    The notebook then contains the page, up to 4 MB: `tools.refresh.strip_explorer`
     removes it before a notebook is stored.
 
     Raises:
         OSError, ValueError: as `read`.
     """
-    model, page = read(path), Path(path).read_text(encoding="utf-8")
-    kl = np.array(model["kl"])
-    inactive = np.flatnonzero(~(kl > model["threshold"]))
+    page, text = read(path), Path(path).read_text(encoding="utf-8")
+    model = page["models"][0]
+    inactive = [i for i, u in enumerate(model["use"]) if not u > page["threshold"]]
     note = "no dimension is inactive"
-    if len(inactive):
+    if inactive:
         note = f"inactive dimensions: {', '.join(map(str, inactive))}"
     alt = (
-        f"The explorer in its initial state: a decoded garment and {len(kl)} sliders, "
-        f"one for each latent dimension, all at 0; {note}."
+        f"A map of the codes of {len(page['labels'])} garments, coloured by class "
+        f"({model['name']}), and the images decoded at 49 places of it; {note}."
     )
-    frame = iframe(f'srcdoc="{html.escape(page)}"', len(kl))
-    outputs = {"text/plain": alt, "text/html": frame}
+    outputs = {"text/plain": alt, "text/html": iframe(f'srcdoc="{html.escape(text)}"')}
     if "google.colab" not in sys.modules:  # Colab would display both
-        outputs["image/png"] = base64.b64encode(_picture(model)).decode()
+        outputs["image/png"] = base64.b64encode(_picture(page)).decode()
     metadata = {"image/png": {"alt": alt}, "explorer": Path(path).name}
     display(outputs, raw=True, metadata=metadata)
 
 
-def iframe(source, dimensions):
-    """The HTML of a frame that is high enough for a page with so many dimensions.
+def iframe(source):
+    """The HTML of a frame that is high enough for the page.
 
     `source` is the frame's attribute, such as 'src="explorer.html"'.
     """
-    style = f"width: 100%; height: {max(560, 36 * dimensions + 300)}px; border: 0"
-    title = "Explorer of the latent space"
-    return f'<iframe {source} title="{title}" style="{style}"></iframe>'
-
-
-def _picture(model):
-    """The explorer's initial state, the decoded origin and the sliders, as PNG bytes.
-
-    As on the page, the dimension with the largest KL comes first.
-    """
-    kl = np.array(model["kl"])
-    order, rows = np.argsort(-kl), range(len(kl))
-    figure, (left, right) = plt.subplots(
-        1,
-        2,
-        figsize=(7, max(2.6, 0.24 * len(kl) + 0.3)),
-        width_ratios=[1, 1.6],
-        layout="constrained",
+    style = "width: 100%; height: 860px; border: 0"
+    return (
+        f'<iframe {source} title="The map of garments" loading="lazy" '
+        f'style="{style}"></iframe>'
     )
-    image = decode(model, np.zeros((1, len(kl)))).reshape(28, 28)
-    left.imshow(image, "gray", vmin=0, vmax=1, interpolation="none")
-    left.set(xticks=[], yticks=[])
-    right.hlines(rows, -3, 3, color="0.75", linewidth=3)
-    right.plot(np.zeros(len(kl)), rows, "o", color="#0b5cad")
-    active = kl > model["threshold"]
-    notes = [f"{kl[i]:.2f} nats" if active[i] else "inactive" for i in order]
-    names = [f"dimension {i}   {note}" for i, note in zip(order, notes)]
-    right.set_yticks(rows, names)
-    right.tick_params(left=False)
-    right.spines[:].set_visible(False)
-    right.set(xticks=[-3, 0, 3], ylim=(len(kl) - 0.5, -0.5))
+
+
+def _picture(page):
+    """The first model's map, and the images decoded at 7 x 7 places of it, as PNG."""
+    model, labels, side = page["models"][0], page["labels"], 7
+    with plt.style.context("petroff10"):
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(9, 4.5), layout="constrained"
+        )
+        points = (model["codes"] * model["scale"] - model["centre"]) @ model["axes"].T
+        for label in np.unique(labels):
+            own = points[labels == label]
+            left.scatter(*own.T, s=5, color=f"C{label}", linewidth=0)
+            left.annotate(
+                page["classes"][label],
+                np.median(own, axis=0),
+                ha="center",
+                fontsize=9,
+                bbox={"boxstyle": "round,pad=0.1", "facecolor": "w", "linewidth": 0},
+            )
+    origin = -model["centre"] @ model["axes"].T
+    for sd in (1, 2, 3):
+        circle = plt.Circle(origin, sd, fill=False, color="0.3", linewidth=0.8)
+        left.add_patch(circle)
+    middle, half = np.array(model["middle"]), model["half"]
+    # The images stand at the middles of equal squares, from the top left.
+    steps = (np.arange(side) + 0.5) / side * 2 - 1
+    places = middle + half * np.stack(np.meshgrid(steps, -steps), axis=-1)
+    images = decode(model, model["centre"] + places.reshape(-1, 2) @ model["axes"])
+    tiles = images.reshape(side, side, 28, 28).swapaxes(1, 2).reshape(side * 28, -1)
+    right.imshow(tiles, "gray", vmin=0, vmax=1, interpolation="none")
+    low, high = middle - half, middle + half
+    left.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    left.set_title(f"codes, and N(0, I) at 1, 2, 3 sd: {model['name']}", fontsize=10)
+    right.set_title("decoded at 49 places of the same map", fontsize=10)
+    for axes in (left, right):
+        axes.set(xticks=[], yticks=[])
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=90, metadata={"Software": None})
     plt.close(figure)

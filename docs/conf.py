@@ -20,6 +20,7 @@ html_title = "VAE vs. autoencoder"
 html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_copyright = False
+html_show_search_summary = False  # a page opened from a file may not fetch others
 suppress_warnings = ["toc.no_title"]  # a reader's own notebook may lack a heading
 
 

@@ -66,7 +66,7 @@ def bound(x, groups=(1, 2)):
 
 
 def page(z):
-    return explorer.decode({"kl": [0.0] * 10, "layers": []}, z)
+    return explorer.decode({"dimensions": 10, "decoder": []}, z)
 
 
 CALLERS = [  # functions that leave images to `check_images`, and the argument's name

@@ -16,7 +16,7 @@ PIXEL = (
     "5ErkJggg=="
 )
 ALT = 'A grey pixel, "alone" & <small>.'
-SLIDERS = '<p>Sliders<script type="application/json" id="model">{"kl": [1, 0]}</script>'
+MAP = "<p>A map"
 PROSE = r"""# A small chapter
 
 [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/x)
@@ -56,7 +56,7 @@ def rendered():
     The explorer of the second is missing.
     """
     course.BUILD.mkdir()
-    (course.BUILD / "explorer_06.html").write_text(SLIDERS)
+    (course.BUILD / "explorer_06.html").write_text(MAP)
     notebooks = {
         Path("notebooks/06_small.ipynb"): small("explorer_06.html"),
         Path("notebooks/07_other.ipynb"): small("explorer_07.html"),
@@ -171,7 +171,7 @@ def test_links_lead_to_pages_and_otherwise_to_the_repository(tags):
 def test_an_explorer_is_a_file_beside_the_page(site, tags):
     [frame] = attributes_of(tags["notebooks/06_small.html"], "iframe")
     assert frame["src"] == "explorer_06.html" and "srcdoc" not in frame
-    assert (site / "notebooks" / "explorer_06.html").read_text() == SLIDERS
+    assert (site / "notebooks" / "explorer_06.html").read_text() == MAP
     page = (site / "notebooks" / "06_small.html").read_text("utf-8")
     assert "Run this notebook" not in page, "nothing is left to run"
 
@@ -189,6 +189,39 @@ def test_first_page_names_the_notebooks_that_were_run(site):
     page = (site / "index.html").read_text("utf-8")
     assert "Run on this machine: 06_small, 07_other." in page
     assert "Your results and what to expect" in page
+
+
+def test_first_page_shows_the_map_and_a_card_for_each_chapter(site, tags):
+    elements = tags["index.html"]
+    [frame] = attributes_of(elements, "iframe")
+    assert frame["src"] == "notebooks/explorer_06.html" and frame["title"]
+    cards = [a for a in attributes_of(elements, "a") if a.get("class") == "card"]
+    names = [path.stem for path in refresh.notebooks() if path.stem != "solutions"]
+    names += ["06_small", "07_other"]
+    assert [card["href"] for card in cards] == [f"notebooks/{n}.html" for n in names]
+    page = (site / "index.html").read_text("utf-8")
+    texts = re.findall(r'<a class="card".*?</a>', page, re.S)
+    for name, text in zip(names, texts):
+        picture, number = Tags(text).list[1], name.partition("_")[0]
+        assert picture[0] == "img" and picture[1]["alt"], f"{name}: no picture"
+        if number in ("01", "02", "03", "04", "05"):
+            assert f"<strong>{number} · " in text and len(text.split("<span>")[1]) > 50
+        assert "$" not in re.sub("<.*?>", "", text)
+
+
+def test_first_page_without_a_map_shows_readmes_picture(small_course):
+    folder = pages.write(one_chapter("08_small.ipynb", "# A chapter"), "").parent
+    elements = Tags((folder / "index.html").read_text("utf-8")).list
+    assert not attributes_of(elements, "iframe")
+    sources = [image["src"] for image in attributes_of(elements, "img")]
+    assert any("overview" in source for source in sources)
+
+
+def test_results_of_the_first_page_are_folded(site):
+    page = (site / "index.html").read_text("utf-8")
+    folded = re.search(r"<details>(.*?)</details>", page, re.S)
+    assert "A table." in folded[1] and "<summary>" in folded[1]
+    assert "Your results and what to expect" in page[: folded.start()]
 
 
 @pytest.fixture

@@ -232,7 +232,7 @@ def explorer_page(folder, vae, images):
     labels = np.arange(len(images)) % 10
     path = folder / "page.html"
     page = explorer.write(path, vae.encoder, vae.decoder, images, labels)
-    assert page == path or explorer.read(page)["kl"], "a page is there all the same"
+    assert page == path or explorer.read(page)["models"], "a page is there all the same"
     return "page.html"
 
 

@@ -8,6 +8,7 @@ load nothing from elsewhere. What they need beyond the course's own requirements
 dependency group `pages` in pyproject.toml.
 """
 
+import base64
 import html
 import importlib.util
 import io
@@ -22,6 +23,7 @@ INTERRUPTED = "\nInterrupted."
 
 try:  # these imports take seconds
     import nbformat
+    from PIL import Image
 
     import course
     import vae_helpers as vh
@@ -93,16 +95,19 @@ def write(notebooks, results, explorers=None):
         source, rendered = Path(folder, "source"), Path(folder, "pages")
         for place in ("static", "source/notebooks", "source/docs", "pages/notebooks"):
             Path(folder, place).mkdir(parents=True)
+        cards, maps = [], []
         for name, notebook in chapters.items():
-            notebook = _prepared(
-                notebook, pages, explorers or course.BUILD, rendered / "notebooks"
-            )
+            cards.append(_card(notebook, f"notebooks/{Path(name).stem}.html"))
+            notebook, used = _prepared(notebook, pages, explorers or course.BUILD)
+            for page in used:
+                shutil.copy(page, rendered / "notebooks")
+                maps.append(f"notebooks/{page.name}")
             nbformat.write(notebook, source / "notebooks" / name)
         for name in docs:
             text = (course.ROOT / "docs" / name).read_text(encoding="utf-8")
             text = _local_links(text, "docs", pages)
             (source / "docs" / name).write_text(text, encoding="utf-8", newline="\n")
-        first_page = _first_page(pages, executed, results)
+        first_page = _first_page(pages, executed, results, cards, maps)
         (source / "index.md").write_text(first_page, encoding="utf-8", newline="\n")
         shutil.copytree(course.ROOT / "docs" / "pictures", source / "docs" / "pictures")
         static = Path(folder, "static")
@@ -150,11 +155,10 @@ def _replace(place, new, old):
         raise
 
 
-def _prepared(notebook, pages, explorers, folder):
-    """A copy of a notebook as Sphinx needs it; its explorers are copied to `folder`."""
+def _prepared(notebook, pages, explorers):
+    """A copy of a notebook as Sphinx needs it, and the explorers that it shows."""
     notebook = nbformat.from_dict(notebook)
-    for page in embed_explorers(notebook, explorers):
-        shutil.copy(page, folder)
+    used = embed_explorers(notebook, explorers)
     # The theme has its own links at the foot.
     notebook.cells = [c for c in notebook.cells if c.get("id") != "navigation-foot"]
     for cell in notebook.cells:
@@ -168,7 +172,7 @@ def _prepared(notebook, pages, explorers, folder):
                 alt = html.escape(output.metadata.get("image/png", {}).get("alt", ""))
                 tag = f'<img alt="{alt}" src="data:image/png;base64,{image}">'
                 data["text/html"] = tag
-    return notebook
+    return notebook, used
 
 
 def embed_explorers(notebook, folder):
@@ -187,8 +191,7 @@ def embed_explorers(notebook, folder):
             if path.is_file():
                 pages.append(path)
                 address = f'src="{html.escape(path.name)}"'
-                frame = explorer.iframe(address, len(explorer.read(path)["kl"]))
-                output["data"]["text/html"] = frame
+                output["data"]["text/html"] = explorer.iframe(address)
                 outputs[:] = [
                     other
                     for other in outputs
@@ -215,11 +218,48 @@ def _local_links(text, folder, pages):
     return LINK.sub(target, BADGE.sub(r"\1", text))
 
 
-def _first_page(pages, executed, results):
-    """README up to its list of chapters, the list of pages, the results."""
+def _card(notebook, address):
+    """A card of the first page: a chapter's opening picture, its name, what one does.
+
+    It is HTML without empty lines, which would end it in Markdown.
+    """
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    title = re.search(r"^# (.*)", "\n".join(texts), re.M)
+    title = title[1] if title else Path(address).stem
+    number, _, name = title.rpartition(" · ")
+    name = f"{number} · {name.partition(':')[0]}" if number else name.partition(":")[0]
+    goal = re.search(r"\*\*You will\*\* \| (.*?) \|", "\n".join(texts))
+    goal = re.sub(r"[$*`]|\[|\]\([^)]*\)", "", goal[1]) if goal else ""
+    picture = ""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    for output in outputs:
+        if image := output.get("data", {}).get("image/png"):
+            small = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB")
+            small.thumbnail((640, 400))
+            file = io.BytesIO()
+            small.save(file, "PNG", optimize=True)
+            data = base64.b64encode(file.getvalue()).decode()
+            alt = html.escape(output.metadata.get("image/png", {}).get("alt", ""))
+            picture = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+            break
+    return (
+        f'<a class="card" href="{html.escape(address)}">{picture}'
+        f"<strong>{html.escape(name)}</strong>"
+        f"<span>{html.escape(goal[:1].upper() + goal[1:])}</span></a>"
+    )
+
+
+def _first_page(pages, executed, results, cards, maps):
+    """What the course is, the map or README's picture, the chapters, the results."""
     readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
     opening = readme.partition("\n## The chapters")[0]
     opening = re.sub(r"<!-- not on .*?<!-- end -->", "", opening, flags=re.S)
+    opening, *sections = opening.split("\n## ")
+    sections = "".join(f"\n## {section}\n" for section in sections)
+    if maps:
+        opening = re.sub(r"^!\[.*\n", "", opening, flags=re.M)
+        frame = explorer.iframe(f'src="{html.escape(maps[0])}"')
+        opening += f'\n<div class="map">{frame}</div>\n'
     origin = "All show the outputs that are stored in the course."
     if executed:
         names = ", ".join(Path(name).stem for name in executed)
@@ -228,11 +268,17 @@ def _first_page(pages, executed, results):
         [page for page in pages if page.startswith(f"{folder}/")]
         for folder in ("notebooks", "docs")
     )
+    heading, _, table = results.partition("\n")
+    folded = ["<details><summary>The table</summary>", "", table, "", "</details>"]
     toctree = ["```{toctree}", ":maxdepth: 1"]
     lines = [
-        _local_links(opening, "", pages), "", "## The chapters", "", origin, "",
-        *toctree, ":caption: The course", *chapters, "```",
-        *toctree, ":caption: Beside the chapters", *docs, "```", "", results, "",
+        "---", "hide-toc: true", "---", "",
+        _local_links(opening, "", pages), "", "## The chapters", "",
+        f'<div class="cards">{"".join(cards)}</div>', "", origin, "",
+        _local_links(sections, "", pages), "",
+        heading, "", *(folded if table.strip() else []), "",
+        *toctree, ":hidden:", ":caption: The course", *chapters, "```",
+        *toctree, ":caption: Beside the chapters", *docs, "```", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -243,18 +289,26 @@ def _font():
     return folder / "fonts" / "STIXTwoMath-Regular.ttf"
 
 
+def reference_map(path):
+    """Write the map of the reference models, as chapter 04 does; returns its path."""
+    models = {name: vh.load(course.REFERENCE / f"{name}.keras") for name in vh.MODELS}
+    vaes = [
+        (encoder, models[name.replace("encoder", "decoder")])
+        for name, encoder in models.items()
+        if name.endswith("_encoder")
+    ]
+    first, *others = sorted(vaes, key=lambda pair: pair[1].input_shape)
+    others.append(vh.split_autoencoder(models["autoencoder"]))
+    data = vh.load_data()
+    return explorer.write(path, *first, data.x_val, data.y_val, others=others)
+
+
 def main():
-    """Render the stored notebooks, with the explorer of the stored models."""
+    """Render the stored notebooks, with the map of the reference models."""
     if not installed():
         sys.exit(MISSING)
-    encoder, decoder = (
-        vh.load(course.REFERENCE / f"vae_{part}.keras")
-        for part in ("encoder", "decoder")
-    )
-    data = vh.load_data()
     with tempfile.TemporaryDirectory() as folder:
-        page, title = Path(folder, "explorer.html"), "The VAE of chapter 03"
-        explorer.write(page, encoder, decoder, data.x_val, data.y_val, title)
+        reference_map(Path(folder, "explorer.html"))
         table = refresh.results_table(stored().values(), refresh.README_RESULTS)
         results = f"## What you should see\n\n{table}\n\n[All results](docs/results.md)"
         print(f"Read on: {write({}, results, Path(folder))}")

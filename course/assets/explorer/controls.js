@@ -1,0 +1,377 @@
+// ---------------------------------------------------------------- 3 of 3: controls
+// Everything that a reader touches changes `state` and asks for a frame.
+
+const number = (value, digits = 2) =>  // with a minus sign, and without "-0.00"
+  (value < -0.5 * 10 ** -digits ? "\u2212" : "") + Math.abs(value).toFixed(digits);
+const large = part.picture.getContext("2d"), strip = part.strip.getContext("2d");
+const pad = part.pad.getContext("2d");
+const restored = part.reconstruction.getContext("2d");
+const small = document.createElement("canvas").getContext("2d");  // the pad's pixels
+small.canvas.width = small.canvas.height = 28;
+// Text without the line breaks of this file, and none inside "N(0, I)".
+const tell = (node, text) => node.textContent =
+  text.replace(/\s+/g, " ").replaceAll("N(0, I)", "N(0,\u00a0I)");
+let sliders = [], waiting = false, timer, cursor = [14, 14];
+
+function frame() {
+  const start = performance.now();
+  waiting = false;
+  grey(large, decode(state.model, state.z));
+  if (!part["map-view"].hidden) paint();
+  part.time.textContent = (performance.now() - start).toFixed(1);
+  for (const { i, input, value } of sliders) {
+    input.value = state.z[i];
+    value.textContent = number(state.z[i]);
+    input.setAttribute("aria-valuetext", number(state.z[i]));
+  }
+}
+function change() {  // at most one frame at a time; words follow when the hand rests
+  if (!waiting) requestAnimationFrame(frame);
+  waiting = true;
+  clearTimeout(timer);
+  timer = setTimeout(say, 300);
+}
+function say() {
+  const [u, v] = state.point, words = inWords(state.point);
+  const where = `At ${number(u, 1)}, ${number(v, 1)}: ${words}.`;
+  part.status.textContent = where;
+  part.picture.setAttribute("aria-label", `The decoded garment. ${where}`);
+}
+function setCode(z) {
+  state.z = Float32Array.from(z);
+  state.point = toPlane(state.model, z);
+  change();
+}
+function setPoint(point) {
+  const { middle, half } = state.model;
+  state.point = point.map((value, k) =>
+    Math.min(Math.max(value, middle[k] - half), middle[k] + half));
+  state.z = fromPlane(state.model, state.point);
+  change();
+}
+
+// ---- models and views
+
+function choose(model) {
+  Object.assign(state, { model, draws: [] });
+  part.draws.hidden = true;
+  const { name, dimensions, unit } = model, isVae = unit === "nats";
+  part.map.setAttribute("aria-label", `Map of codes: ${name}`);
+  const where = dimensions > 2
+    ? `The code has ${dimensions} numbers. The map is a plane through them: the first
+       two principal components (PCA) of the codes, with
+       ${Math.round(100 * model.explained)}% of their variance.`
+    : "The code has two numbers, the place on the map.";
+  const kind = isVae
+    ? `This VAE turns an image into a cloud around its mark, the ellipses at one and
+       two standard deviations, and was trained to keep all clouds together close to the
+       normal distribution N(0, I), from which new codes are drawn.`
+    : `This autoencoder turns an image into a point without a cloud. Nothing in its
+       training ties its codes to the normal distribution N(0, I).`;
+  const count = n => n.toLocaleString("en");
+  tell(part["map-note"], `Each mark is the code of one of ${count(page.labels.length)}
+    images that the model was not trained on. ${where} ${kind} The circles are at 1, 2
+    and 3 standard deviations (sd) of N(0, I).`);
+  tell(part["density-note"], `Shaded: where the codes of ${count(page.images)} images
+    lie. Hatched: gaps, places where a draw from N(0, I) is at least ten times as likely
+    as a garment's code. The decoder was hardly trained there, so what it gives need not
+    be a garment. ${(100 * model.gap_share).toFixed(0)}% of the draws from N(0, I) fall
+    into gaps, as seen on this map.`);
+  const { pixels, codes, nats } = model.differences;
+  tell(part.exact, `The page computes with weights rounded to 8 bits (16 in
+    small layers). On
+    ${page.checked} images, and on ${page.checked} codes drawn from N(0, I), it differs
+    from Keras by at most ${pixels.toFixed(3)} in a pixel (0 is black, 1 is white),
+    ${codes.toFixed(3)} in a number of a code, and ${nats.toFixed(2)} nats in
+    ${isVae ? "\u2212ELBO, which is estimated with " + model.noise.length / dimensions
+      + " draws of z" : "the reconstruction"}.`);
+  makeSliders();
+  if (part.plane.checked) decodePlane(model);
+  paintGround();
+  encodeImage();
+  setCode(state.measured.mean);
+}
+
+function makeSliders() {
+  const { model } = state, { use, unit, dimensions } = model;
+  part.sliders.replaceChildren(part.sliders.querySelector("legend"));
+  part.sliders.querySelector("legend").textContent = unit === "nats"
+    ? "Latent code, largest KL first" : "Code, largest standard deviation first";
+  sliders = [];
+  const order = [...use.keys()].sort((a, b) => use[b] - use[a]);
+  for (const i of order) {
+    const row = document.createElement("div"), inactive = !(use[i] > page.threshold);
+    const mark = inactive ? "inactive"
+      : unit === "nats" ? `${use[i].toFixed(2)} nats` : `sd ${use[i].toFixed(2)}`;
+    let low = -3, high = 3;
+    for (let k = i; k < model.codes.length; k += dimensions) {
+      low = Math.min(low, Math.floor(model.codes[k] * model.scale));
+      high = Math.max(high, Math.ceil(model.codes[k] * model.scale));
+    }
+    row.className = inactive ? "row inactive" : "row";
+    row.innerHTML = `<label for="z${i}">Dimension ${i}</label>
+      <small id="use${i}">${mark}</small>
+      <input type="range" id="z${i}" min="${low}" max="${high}" step="0.05"
+        aria-describedby="use${i}">
+      <span class="value" aria-hidden="true"></span>`;
+    part.sliders.append(row);
+    const input = row.querySelector("input");
+    input.addEventListener("input", () =>
+      setCode(state.z.with(i, Number(input.value))));
+    sliders.push({ i, input, value: row.lastElementChild });
+  }
+}
+
+function interpolate() {
+  const [a, b] = [part.from, part.to].map(list => codeOf(state.model, list.value));
+  const t = part.way.value / 100;
+  part.way.setAttribute("aria-valuetext", `${part.way.value} percent`);
+  setCode(a.map((value, i) => value + t * (b[i] - value)));
+}
+
+function drawTwenty() {
+  const { model } = state;
+  state.draws = Array.from({ length: 20 }, () =>
+    Float32Array.from({ length: model.dimensions }, normal));
+  part.draws.hidden = false;
+  strip.fillStyle = style.paper;
+  strip.fillRect(0, 0, 300, 60);
+  state.draws.forEach((z, k) =>
+    grey(strip, decode(model, z), 30 * (k % 10) + 1, 30 * Math.floor(k / 10) + 1));
+  const inGaps = state.draws.filter(z => isGap(toPlane(model, z))).length;
+  const negative = model.unit === "sd" && model.codes.every(value => value >= 0);
+  const numbers = state.draws.flatMap(z => [...z]);
+  const below = Math.round(100 * numbers.filter(v => v < 0).length / numbers.length);
+  tell(part["draws-note"], `They are the crosses on the map. ${inGaps} of 20 lie in gaps:
+    places where N(0, I) draws, but (almost) no garment has its code. ${inGaps > 10
+    ? `The decoder was hardly trained there, so it gives smears. ${negative
+      ? `The garments' codes have no negative numbers; of the numbers drawn, ${below}%
+         are negative.` : ""}`
+    : `The others lie among the garments' codes, as far as this map shows: see how many
+       are decoded to garments.`}`);
+  change();
+}
+
+// ---- the image that is encoded
+
+function encodeImage() {
+  const { model, image } = state, measured = state.measured = measure(model, image);
+  grey(restored, decode(model, measured.mean));
+  paintPad();
+  const isVae = measured.logVar !== null;
+  const { reconstruction, kl, bound, entropy } = measured, excess = bound - entropy;
+  const total = isVae ? "\u2212ELBO" : "reconstruction";
+  const rows = isVae ? [["reconstruction", reconstruction], ["KL to N(0, I)", kl]] : [];
+  rows.push([total, bound, true], ["entropy of the pixels", entropy],
+    [`${total} minus entropy`, excess, true]);
+  part.nats.innerHTML = rows.map(([name, value, sum]) =>
+    `<tr${sum ? ' class="sum"' : ""}><th scope="row">${name}</th>
+     <td>${number(value, 1)}</td></tr>`).join("");
+  const below = model.excess.filter(value => value < excess).length;
+  tell(part["score-note"], `The last number is higher than that of
+    ${Math.min(below, 100)}% of the garments on the map. The higher it is, the less the
+    image is like those that the model was trained on.`);
+  change();
+}
+
+function paintPad() {
+  grey(small, state.image);
+  pad.imageSmoothingEnabled = false;
+  pad.drawImage(small.canvas, 0, 0, 196, 196);
+  if (document.activeElement === part.pad) {
+    pad.strokeStyle = "#ffa90e";
+    pad.lineWidth = 2;
+    pad.strokeRect(7 * cursor[0] - 1, 7 * cursor[1] - 1, 9, 9);
+  }
+}
+
+function pick(i) {
+  state.picked = i;
+  restore();
+  setCode(state.measured.mean);
+}
+const origin = () => `${page.classes[page.labels[state.picked]]}, from the map`;
+function restore() {
+  state.image = picture(state.picked);
+  part.picked.textContent = origin();
+  encodeImage();
+}
+function stroke(x, y) {  // a soft round brush around a pixel
+  for (let row = Math.max(y - 1, 0); row <= Math.min(y + 1, 27); row++)
+    for (let column = Math.max(x - 1, 0); column <= Math.min(x + 1, 27); column++) {
+      const i = 28 * row + column, ink = row === y && column === x ? 1
+        : row === y || column === x ? 0.6 : 0.3;
+      state.image[i] = part.erase.checked ? Math.min(state.image[i], 1 - ink)
+        : Math.max(state.image[i], ink);
+    }
+  drawn();
+}
+function drawn() {
+  part.picked.textContent = "drawn here";
+  encodeImage();
+}
+
+// ---- events
+
+function listen() {
+  let pressed = null;  // where a finger or button went down on the map
+  part.map.addEventListener("pointerdown", event => {
+    pressed = [event.clientX, event.clientY];
+    if (event.pointerType !== "mouse") setPoint(pointAt(...pressed));
+  });
+  part.map.addEventListener("pointermove", event => {
+    if (event.pointerType === "mouse" || pressed)
+      setPoint(pointAt(event.clientX, event.clientY));
+  });
+  part.map.addEventListener("pointerup", event => {
+    const at = [event.clientX, event.clientY];
+    if (pressed && Math.hypot(at[0] - pressed[0], at[1] - pressed[1]) < 8)
+      pick(nearestOnMap(pointAt(...at), 1)[0]?.[1] ?? state.picked);
+    pressed = null;
+  });
+  part.map.addEventListener("pointercancel", () => pressed = null);
+  const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1],
+    ArrowDown: [0, -1] };
+  part.map.addEventListener("keydown", event => {
+    const way = ways[event.key], step = state.model.half / (event.shiftKey ? 8 : 40);
+    if (way) setPoint(state.point.map((value, k) => value + step * way[k]));
+    else if (event.key === "Enter")
+      pick(nearestOnMap(state.point, 1)[0]?.[1] ?? state.picked);
+    else return;
+    event.preventDefault();
+  });
+
+  const pixel = event => {
+    const box = part.pad.getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width;
+    const y = (event.clientY - box.top) / box.height;
+    return [x, y].map(value => Math.min(Math.max(Math.floor(28 * value), 0), 27));
+  };
+  for (const kind of ["pointerdown", "pointermove"])
+    part.pad.addEventListener(kind, event => {
+      if (kind === "pointermove" && !event.buttons) return;
+      cursor = pixel(event);
+      stroke(...cursor);
+    });
+  part.pad.addEventListener("keydown", event => {
+    const way = ways[event.key];
+    if (way) {
+      cursor = cursor.map((value, k) =>
+        Math.min(Math.max(value + (k ? -1 : 1) * way[k], 0), 27));
+      paintPad();
+    } else if (event.key === " ") stroke(...cursor);
+    else return;
+    event.preventDefault();
+  });
+  for (const kind of ["focus", "blur"]) part.pad.addEventListener(kind, paintPad);
+  part.empty.addEventListener("click", () => {
+    state.image = new Float32Array(784);
+    drawn();
+  });
+  part.restore.addEventListener("click", restore);
+
+  part.plane.addEventListener("change", () => {
+    if (part.plane.checked) decodePlane(state.model);
+    paintGround();
+  });
+  part.density.addEventListener("change", () => {
+    part["density-note"].hidden = !part.density.checked;
+    paintGround();
+  });
+  part.twenty.addEventListener("click", drawTwenty);
+  part.zero.addEventListener("click", () =>
+    setCode(new Float32Array(state.model.dimensions)));
+  part.random.addEventListener("click", () => setCode(state.z.map(normal)));
+  for (const control of [part.from, part.to, part.way])
+    control.addEventListener("input", interpolate);
+  for (const input of document.getElementsByName("view"))
+    input.addEventListener("change", () => {
+      part["map-view"].hidden = input.value !== "map";
+      part["sliders-view"].hidden = input.value === "map";
+      change();
+    });
+}
+
+function makeChoices() {
+  page.models.forEach((model, k) => {
+    const label = document.createElement("label");
+    label.innerHTML = `<input type="radio" name="model"><span></span>`;
+    label.lastChild.textContent = model.name;
+    label.firstChild.checked = k === 0;
+    label.firstChild.addEventListener("change", () => choose(model));
+    part.models.append(label);
+  });
+  part.models.hidden = page.models.length < 2;
+  page.classes.forEach((name, label) => {
+    if (!page.labels.includes(label)) return;
+    const box = document.createElement("label");
+    box.innerHTML = `<input type="checkbox" checked><canvas width="36" height="36">
+      </canvas><span></span>`;
+    box.lastChild.textContent = name;
+    const context = box.querySelector("canvas").getContext("2d");
+    context.fillStyle = COLOURS[label];
+    context.strokeStyle = "#808080";
+    trace(context, label, 18, 18, 12);
+    context.fill();
+    context.stroke();
+    box.firstChild.addEventListener("change", event => {
+      state.hidden[event.target.checked ? "delete" : "add"](label);
+      paintGround();
+      change();
+    });
+    part.classes.append(box);
+  });
+  page.examples.forEach((i, k) => {
+    const name = page.classes[page.labels[i]];
+    const first = k === 0 || page.labels[page.examples[k - 1]] !== page.labels[i];
+    [part.from, part.to].forEach(list =>
+      list.add(new Option(`${name} ${first ? 1 : 2}`, i)));
+  });
+  part.to.selectedIndex = Math.floor(page.examples.length / 2);
+}
+
+function resize() {
+  const size = Math.round(part.map.clientWidth * ratio());
+  if (!size || size === part.map.width) return;
+  part.map.width = part.map.height = ground.width = ground.height = size;
+  paintGround();
+}
+function readStyle() {
+  const values = getComputedStyle(document.documentElement);
+  style = Object.fromEntries(["paper", "ink", "crowd"].map(name =>
+    [name, values.getPropertyValue(`--${name}`).trim()]));
+}
+
+async function start() {
+  page = await unpack(JSON.parse(part.model.textContent));
+  for (const model of page.models) {
+    model.points = Array.from(page.labels, (_, i) => toPlane(model, codeOf(model, i)));
+    model.origin = toPlane(model, new Float32Array(model.dimensions));
+    model.gapsAlong = Math.sqrt(model.gaps.length);
+  }
+  tell(part.idea, `Neural networks have learnt to compress images of garments to
+    a few numbers, the code, and to restore images from codes. The map shows where
+    garments lie among all codes. Move over it to see what is decoded at any place.`);
+  readStyle();
+  makeChoices();
+  listen();
+  part.everything.hidden = false;
+  state.model = page.models[0];
+  state.picked = page.examples.at(-1);
+  state.image = picture(state.picked);
+  part.picked.textContent = origin();
+  resize();
+  choose(page.models[0]);
+  new ResizeObserver(resize).observe(part.map);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    readStyle();
+    paintGround();
+  });
+  window.explorer = { page, state, decode, encode, measure, setPoint, frame };
+}
+start().catch(error => {
+  part.failure.textContent = typeof DecompressionStream === "undefined"
+    ? "This browser is too old for the page: update it and reload the page."
+    : `The page could not start (${error.message}): download or make it again.`;
+  throw error;
+});

@@ -1,0 +1,250 @@
+// ---------------------------------------------------------------- 2 of 3: the map
+// `ground` holds what does not move: plane, density, circles, marks. A frame copies it
+// and adds what moves: the picked garment's cloud, draws, the point under the pointer.
+
+const state = {
+  model: null,
+  z: [],  // the code whose image is shown large
+  point: [0, 0],  // that code on the plane
+  hidden: new Set(),  // classes
+  draws: [],  // codes from N(0, I)
+  image: new Float32Array(784),  // what is encoded
+  picked: 0,  // the garment that it is, or was before it was changed
+  measured: null,  // `measure` of the image
+};
+const COLOURS = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59",
+  "#e76300", "#b9ac70", "#717581", "#92dadd"];  // petroff10, as in the chapters
+const TILES = 20;  // the decoded plane has so many images along each side
+const ground = document.createElement("canvas");
+const map = part.map.getContext("2d");
+let style;  // the colours of the page's style sheet, light or dark
+
+// Each class has its own shape: corners around (0, 0), at a distance of about 1.
+const ring = (n, turn, inner = 1) => Array.from({ length: n }, (_, i) => {
+  const angle = 2 * Math.PI * (i / n + turn), r = i % 2 ? inner : 1;
+  return [r * Math.sin(angle), -r * Math.cos(angle)];
+});
+const plus = [[-.3, -1], [.3, -1], [.3, -.3], [1, -.3], [1, .3], [.3, .3], [.3, 1],
+  [-.3, 1], [-.3, .3], [-1, .3], [-1, -.3], [-.3, -.3]];
+const SHAPES = [
+  ring(16, 0), ring(4, 1 / 8), ring(3, 0), ring(3, 1 / 2), ring(4, 0), plus,
+  plus.map(([x, y]) => [.8 * (x - y), .8 * (x + y)]), ring(10, 0, .45),
+  [[-.9, -.9], [.9, -.9], [-.9, .9], [.9, .9]],
+  [[-1.1, -.5], [1.1, -.5], [1.1, .5], [-1.1, .5]],
+];
+function trace(context, label, x, y, radius) {
+  SHAPES[label].forEach(([dx, dy], i) =>
+    context[i ? "lineTo" : "moveTo"](x + radius * dx, y + radius * dy));
+  context.closePath();
+}
+
+const ratio = () => window.devicePixelRatio || 1;
+function place([u, v], size = ground.width) {  // from the plane to the canvas
+  const { middle, half } = state.model;
+  return [(u - middle[0] + half) / (2 * half) * size,
+    (middle[1] + half - v) / (2 * half) * size];
+}
+function pointAt(x, y) {  // from the page's pixels to the plane
+  const box = part.map.getBoundingClientRect(), { middle, half } = state.model;
+  return [middle[0] + half * (2 * (x - box.left) / box.width - 1),
+    middle[1] + half * (1 - 2 * (y - box.top) / box.height)];
+}
+const isShown = i => !state.hidden.has(page.labels[i]);
+
+// Garments are ordered by their distance from a point of the plane.
+function nearestOnMap([u, v], count) {
+  const { points } = state.model, found = [];
+  points.forEach(([x, y], i) => {
+    if (isShown(i)) found.push([Math.hypot(x - u, y - v), i]);
+  });
+  return found.sort((a, b) => a[0] - b[0]).slice(0, count);
+}
+
+const plural = name => {
+  const word = name.split("/")[0];
+  const lower = word[1] === "-" ? word : word.toLowerCase();
+  return lower + (lower.endsWith("s") ? "es" : "s");
+};
+function isGap([u, v]) {
+  const { gaps, middle, half, gapsAlong } = state.model;
+  const column = Math.floor((u - middle[0] + half) / (2 * half) * gapsAlong);
+  const row = Math.floor((middle[1] + half - v) / (2 * half) * gapsAlong);
+  return gaps[row * gapsAlong + column] === 1;
+}
+function inWords(point) {
+  const { half } = state.model, counts = new Map();
+  for (const [distance, i] of nearestOnMap(point, 12))
+    if (distance < 0.07 * half)
+      counts.set(page.labels[i], (counts.get(page.labels[i]) || 0) + 1);
+  const names = [...counts].sort((a, b) => b[1] - a[1])
+    .filter(([, count]) => count >= 3).slice(0, 2)
+    .map(([label]) => plural(page.classes[label]));
+  const near = names.length ? `near ${names.join(" and ")}`
+    : counts.size ? "few garments near" : "no garments near";
+  return `${near}${isGap(point) ? ", in a gap" : ""}`;
+}
+
+function grey(context, image, left = 0, top = 0) {
+  const pixels = context.createImageData(28, 28);
+  for (let i = 0; i < 784; i++) {
+    pixels.data.fill(255 * image[i] + 0.5, 4 * i, 4 * i + 3);
+    pixels.data[4 * i + 3] = 255;
+  }
+  context.putImageData(pixels, left, top);
+}
+
+// The decoded plane, a few images at a time so that the page stays responsive.
+function decodePlane(model) {
+  if (!model.tiles) {
+    model.tiles = document.createElement("canvas");
+    model.tiles.width = model.tiles.height = 28 * TILES;
+    model.decoded = 0;
+  }
+  const context = model.tiles.getContext("2d"), { middle, half } = model;
+  const at = i => half * ((2 * i + 1) / TILES - 1);
+  const end = performance.now() + 10;
+  while (model.decoded < TILES * TILES && performance.now() < end) {
+    const column = model.decoded % TILES, row = Math.floor(model.decoded++ / TILES);
+    const z = fromPlane(model, [middle[0] + at(column), middle[1] - at(row)]);
+    grey(context, decode(model, z), 28 * column, 28 * row);
+  }
+  if (model === state.model && part.plane.checked) paintGround();
+  if (model.decoded < TILES * TILES) requestAnimationFrame(() => decodePlane(model));
+}
+
+function paintDensity(context) {
+  const { crowd, gaps, gapsAlong: n } = state.model, size = ground.width;
+  const small = document.createElement("canvas");
+  small.width = small.height = n;
+  const pixels = new ImageData(n, n), colour = style.crowd.split(",").map(Number);
+  crowd.forEach((value, i) => pixels.data.set([...colour, 0.8 * value], 4 * i));
+  small.getContext("2d").putImageData(pixels, 0, 0);
+  context.imageSmoothingEnabled = true;
+  context.drawImage(small, 0, 0, size, size);
+  context.save();
+  context.beginPath();
+  gaps.forEach((gap, i) => {
+    if (gap) context.rect(i % n * size / n, Math.floor(i / n) * size / n,
+      size / n + 0.5, size / n + 0.5);
+  });
+  context.clip();
+  context.beginPath();
+  for (let x = -size; x < size; x += 7 * ratio()) {
+    context.moveTo(x, size);
+    context.lineTo(x + size, 0);
+  }
+  context.strokeStyle = style.ink;
+  context.lineWidth = ratio();
+  context.stroke();
+  context.restore();
+}
+
+function write(context, text, x, y, align = "center") {  // with a halo
+  context.textAlign = align;
+  context.textBaseline = "middle";
+  context.lineJoin = "round";
+  context.lineWidth = 4 * ratio();
+  context.strokeStyle = style.paper;
+  context.strokeText(text, x, y);
+  context.fillStyle = style.ink;
+  context.fillText(text, x, y);
+}
+
+function paintGround() {
+  const { model } = state, size = ground.width, context = ground.getContext("2d");
+  if (!size) return;
+  const scale = ratio(), unit = size / (2 * model.half);
+  context.fillStyle = style.paper;
+  context.fillRect(0, 0, size, size);
+  if (part.plane.checked && model.tiles) {
+    context.imageSmoothingEnabled = false;
+    context.drawImage(model.tiles, 0, 0, size, size);
+  }
+  if (part.density.checked) paintDensity(context);
+  const [x0, y0] = place(model.origin);
+  context.font = `${12 * scale}px system-ui, sans-serif`;
+  for (const sd of [1, 2, 3]) {
+    for (const [colour, width] of [[style.paper, 3], [style.ink, 1]]) {
+      context.beginPath();
+      context.arc(x0, y0, sd * unit, 0, 2 * Math.PI);
+      context.strokeStyle = colour;
+      context.lineWidth = width * scale;
+      context.stroke();
+    }
+    if (unit > 16 * scale || sd === 3)
+      write(context, `${sd} sd`, x0, y0 - sd * unit);
+  }
+  context.globalAlpha = part.density.checked ? 0.35 : 1;
+  page.classes.forEach((_, label) => {
+    context.beginPath();
+    model.points.forEach((point, i) => {
+      if (page.labels[i] === label && isShown(i))
+        trace(context, label, ...place(point), 3.4 * scale);
+    });
+    context.fillStyle = COLOURS[label];
+    context.strokeStyle = part.plane.checked ? "#fff" : style.ink;
+    context.lineWidth = 0.5 * scale;
+    context.fill();
+    context.stroke();
+  });
+  context.globalAlpha = 1;
+  paintNames(context, scale);
+  paint();
+}
+
+function paintNames(context, scale) {  // at the middle of each class, none on another
+  context.font = `600 ${13 * scale}px system-ui, sans-serif`;
+  const placed = [];
+  page.classes.forEach((name, label) => {
+    const own = state.model.points.filter((_, i) => page.labels[i] === label);
+    if (!own.length || state.hidden.has(label)) return;
+    let [x, y] = place([0, 1].map(k => median(own.map(point => point[k]))));
+    const width = context.measureText(name).width + 8 * scale, height = 16 * scale;
+    const covers = other => Math.abs(other.x - x) < (other.width + width) / 2
+      && Math.abs(other.y - y) < height;
+    for (let hit = placed.find(covers); hit; hit = placed.find(covers))
+      y = hit.y + height;
+    placed.push({ x, y, width });
+    write(context, name, x, y);
+  });
+}
+
+function paint() {  // a frame
+  const scale = ratio();
+  map.drawImage(ground, 0, 0);
+  const outline = (draw, width) => {
+    for (const [colour, extra] of [[style.paper, 2], [style.ink, 0]]) {
+      map.beginPath();
+      draw();
+      map.strokeStyle = colour;
+      map.lineWidth = (width + extra) * scale;
+      map.stroke();
+    }
+  };
+  for (const z of state.draws) {
+    const [x, y] = place(toPlane(state.model, z)), r = 5 * scale;
+    outline(() => {
+      map.moveTo(x - r, y - r);
+      map.lineTo(x + r, y + r);
+      map.moveTo(x - r, y + r);
+      map.lineTo(x + r, y - r);
+    }, 2);
+  }
+  const { measured } = state;
+  if (measured) {
+    const [x, y] = place(toPlane(state.model, measured.mean));
+    if (measured.logVar) {  // the cloud, one and two standard deviations
+      const [xx, xy, yy] = onPlane(state.model, measured.logVar);
+      const middle = (xx + yy) / 2, off = Math.hypot((xx - yy) / 2, xy);
+      const unit = ground.width / (2 * state.model.half);
+      const turn = -0.5 * Math.atan2(2 * xy, xx - yy);
+      for (const sd of [1, 2])
+        outline(() => map.ellipse(x, y, sd * unit * Math.sqrt(middle + off),
+          sd * unit * Math.sqrt(Math.max(middle - off, 0)), turn, 0, 2 * Math.PI), 1.5);
+    }
+    outline(() => map.rect(x - 5 * scale, y - 5 * scale, 10 * scale, 10 * scale), 1.5);
+  }
+  const [x, y] = place(state.point);
+  outline(() => map.arc(x, y, 8 * scale, 0, 2 * Math.PI), 2.5);
+}
+
