@@ -645,8 +645,8 @@ def memoriser(prediction, function):
 def latent_map(function):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 800)
-    spread = np.array([0.3, 1.6, 0.8, 1.3, 1.1, 0.05])  # of the means
-    sigma = np.sqrt([0.03, 0.5, 0.01, 0.05, 0.6, 0.95])
+    spread = np.array([0.3, 1.3, 0.9, 1.2, 1.1, 0.05])  # of the means
+    sigma = np.sqrt([0.03, 0.6, 0.01, 0.05, 0.7, 0.95])
     z_mean = (rng.normal(size=(800, 6)) + 0.5 * labels[:, None]) * spread
     z_log_var = rng.normal(2 * np.log(sigma), 0.2, (800, 6))
     z_mean, z_log_var = (part.astype("float32") for part in (z_mean, z_log_var))
