@@ -456,21 +456,21 @@ COMPONENTS = np.linalg.svd(
 )[2][:20]
 
 
-def refine_with(kl_weight=1.0, steps=200, rate=0.02):
+def refine_with(kl_weight=1.0, steps=100, rate=0.02):
     """Minimises reconstruction + kl_weight * KL, with the same noise in all steps."""
 
     def refine(decoder, x, z_mean, z_log_var):
         n = len(x)
         mean, log_var = tf.Variable(z_mean), tf.Variable(z_log_var)
         optimizer = keras.optimizers.RMSprop(rate)
-        noise = np.random.default_rng(0).normal(size=(8, n, 10)).astype("float32")
-        images = np.tile(x, (8, 1))
+        noise = np.random.default_rng(0).normal(size=(32, n, 10)).astype("float32")
+        images = np.tile(x, (32, 1))
 
         @tf.function
         def step():
             with tf.GradientTape() as tape:
                 z = tf.reshape(mean + tf.exp(log_var / 2) * noise, (-1, 10))
-                nll = tf.reduce_sum(vh.bernoulli_nll(images, decoder(z))) / 8
+                nll = tf.reduce_sum(vh.bernoulli_nll(images, decoder(z))) / 32
                 kl = tf.reduce_sum(vh.kl_to_prior(mean, log_var))
                 loss = nll + kl_weight * kl
             gradients = tape.gradient(loss, [mean, log_var])
@@ -485,7 +485,7 @@ def refine_with(kl_weight=1.0, steps=200, rate=0.02):
 
 
 def refine_to_lists(decoder, x, z_mean, z_log_var):
-    codes = refine_with(steps=120, rate=0.05)(decoder, x, z_mean, z_log_var)
+    codes = refine_with(steps=60)(decoder, x, z_mean, z_log_var)
     return [part.numpy().tolist() for part in codes]
 
 
@@ -1043,8 +1043,8 @@ WRONG = {
     ],
     "refine": [
         ((lambda decoder, x, *codes: codes,), "only"),
-        ((refine_with(steps=3),), "only"),
-        ((refine_with(kl_weight=0.0),), "minimise their sum"),
+        ((refine_with(steps=3, rate=1e-4),), "only"),
+        ((refine_with(kl_weight=0.0, steps=400),), "minimise their sum"),
         ((lambda decoder, x, m, s: (m + 1, s),), "worse"),
         ((lambda decoder, x, m, s: (m[:1], s),), "shape"),
         ((refine_the_decoder,), "decoder has changed"),
