@@ -93,8 +93,8 @@ def draw_codes(codes, labels, title, side=SIDE):
         picture[np.abs(radius - sigma) < 0.6 / scale] = 11  # grey
     dot = side // 100  # its width in pixels
     x, y = (np.clip(codes, -LIMIT, LIMIT).T * scale + side / 2).astype(int)
-    for column, row, label in zip(x, side - y, labels):
-        picture[max(row - dot, 0) : row, max(column - dot, 0) : column] = label
+    for right, bottom, label in zip(x.clip(dot), (side - y).clip(dot), labels):
+        picture[bottom - dot : bottom, right - dot : right] = label
     image = Image.fromarray(picture, "P")
     image.putpalette((255 * palette).round().astype("uint8").ravel().tolist())
     font = ImageFont.load_default(11 if side < 200 else 14)

@@ -50,8 +50,8 @@ def test_a_code_is_drawn_at_its_place_in_the_colour_of_its_class():
     picture = film.draw_codes(np.array([[2.0, -1.0]]), np.array([3]), "epoch 1")
     rows, columns = np.nonzero(np.asarray(picture) == 3)
     scale = film.SIDE / (2 * film.LIMIT)
-    assert abs(columns.mean() - (film.SIDE / 2 + 2 * scale)) < 2
-    assert abs(rows.mean() - (film.SIDE / 2 + scale)) < 2
+    assert abs(columns.mean() - (film.SIDE / 2 + 2 * scale)) <= 2
+    assert abs(rows.mean() - (film.SIDE / 2 + scale)) <= 2
 
 
 def test_codes_outside_the_picture_are_drawn_at_its_edge():

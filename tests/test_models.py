@@ -161,11 +161,10 @@ def code_of(name):
 
 
 def test_the_taught_vae_has_at_most_twenty_lines():
-    """Its configuration, from the property `kl_weight` on, is not counted."""
+    """Docstring and comments are not counted, nor is what `VAEConfiguration` holds."""
     lines = [line for line in code_of("VAE") if line.strip()]
-    end = next(i for i, line in enumerate(lines) if line.strip() == "@property")
     decorators = 1
-    assert 10 < end - decorators <= 20
+    assert 10 < len(lines) - decorators <= 20
 
 
 def test_taught_cells_pasted_into_an_empty_module_train():

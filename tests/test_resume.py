@@ -20,7 +20,7 @@ from course import checkpoints
 from course.checkpoints import training_state
 from course.film import LatentFilm
 
-X = np.random.default_rng(0).uniform(size=(300, 784)).astype("float32")
+X = np.random.default_rng(0).uniform(size=(100, 784)).astype("float32")  # one batch
 EPOCHS = 8
 
 

@@ -69,7 +69,7 @@ def test_tolerances_are_those_of_results_that_no_seed_changes():
         if kind == "tolerance":
             assert (high - low) / (high + low) == pytest.approx(1e-3, rel=1e-3), name
     assert kinds["tolerance"] == list(tolerances_of_chapter_01())
-    models = ("autoencoder, ", "VAE, ", "plain AE, ", "better VAE, ")
+    models = ("autoencoder, ", "VAE, ", "2-d VAE, ", "plain AE, ", "better VAE, ")
     assert kinds["band"] and all(name.startswith(models) for name in kinds["band"])
 
 
