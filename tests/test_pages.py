@@ -29,6 +29,7 @@ $$\begin{aligned} a &= \sum_{k=1}^K \mathbf{x} \\ &= \mathcal{N}(\mu, \text{one}
 
 Read [chapter 03](03_vae.ipynb), then [the helper](../vae_helpers.py), then
 [mistakes](../docs/mistakes.md#the-loss), then [the marking guide](../docs/marking.md).
+A term: [ELBO](../docs/glossary.md#elbo).
 """
 
 
@@ -165,6 +166,7 @@ def test_links_lead_to_pages_and_otherwise_to_the_repository(tags):
     files = f"{refresh.repository()}/blob/main"
     assert {"https://colab.research.google.com/x", "03_vae.html"} <= links
     assert "../docs/mistakes.html#the-loss" in links
+    assert "../docs/glossary.html#elbo" in links
     assert {f"{files}/vae_helpers.py", f"{files}/docs/marking.md"} <= links
 
 
