@@ -201,10 +201,10 @@ def score(model, x):
 
 
 def _forward(layers, x):
-    x = np.asarray(x, "float32")
+    x = np.asarray(x, "float64")  # as JavaScript computes
     for layer in layers:
         activation = keras.activations.get(layer["activation"])
-        sums = x @ layer["kernel"].astype("float32")
+        sums = x @ layer["kernel"].astype("float64")
         x = np.asarray(activation(sums * layer["scale"] + layer["bias"]))
     return x
 
