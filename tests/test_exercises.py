@@ -1216,12 +1216,14 @@ def test_summary_lists_every_verdict(capsys):
 
 
 def shared_cells(notebook):
-    """All cells but the first, the answers and the explanations."""
-    return [
+    """All cells but the title, the navigation, the answers and the explanations."""
+    own = ("navigation", "answer", "explanation")
+    title, *cells = (
         cell.source
-        for cell in notebook.cells[1:]
-        if not (has_tag(cell, "answer") or has_tag(cell, "explanation"))
-    ]
+        for cell in notebook.cells
+        if not any(has_tag(cell, tag) for tag in own)
+    )
+    return cells
 
 
 def test_exercises_and_solutions_are_the_same_exercises():
