@@ -121,7 +121,7 @@ def small_disk(folder, size):
     if mount.returncode:
         pytest.skip(f"no small disk can be mounted here: {mount.stderr.strip()}")
     yield
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @contextlib.contextmanager
