@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 import course
-from tools import pages, refresh
+from tools import address, pages, refresh
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU"
@@ -115,11 +115,11 @@ def test_pages_load_nothing_from_elsewhere(site, tags):
 def test_every_link_inside_leads_to_a_file(site, tags):
     for name, elements in tags.items():
         for _, attributes in elements:
-            for address in (attributes.get("href"), attributes.get("src")):
-                if address and not re.match(r"[a-z]+:|#", address):
-                    file = unquote(re.split("[#?]", address)[0])
+            for target in (attributes.get("href"), attributes.get("src")):
+                if target and not re.match(r"[a-z]+:|#", target):
+                    file = unquote(re.split("[#?]", target)[0])
                     assert (site / name).parent.joinpath(file).is_file(), (
-                        f"{name}: {address}"
+                        f"{name}: {target}"
                     )
 
 
@@ -163,7 +163,7 @@ def test_figures_and_tables_are_there(tags):
 
 def test_links_lead_to_pages_and_otherwise_to_the_repository(tags):
     links = {a.get("href") for a in attributes_of(tags["notebooks/06_small.html"], "a")}
-    files = f"{refresh.repository()}/blob/main"
+    files = address.current().file("").rstrip("/")
     assert {"https://colab.research.google.com/x", "03_vae.html"} <= links
     assert "../docs/mistakes.html#the-loss" in links
     assert "../docs/glossary.html#elbo" in links

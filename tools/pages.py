@@ -29,7 +29,7 @@ try:  # these imports take seconds
     import vae_helpers as vh
     from course import explorer
     from course.files import write_errors
-    from tools import refresh
+    from tools import address, refresh
 except KeyboardInterrupt:
     if __name__ == "__main__":
         sys.exit(INTERRUPTED)
@@ -168,10 +168,7 @@ def _prepared(notebook, pages, explorers):
         for output in cell.get("outputs", []):  # myst-nb drops alternative text
             data = output.get("data", {})
             if "image/png" in data and "text/html" not in data:
-                image = data["image/png"].strip()
-                alt = html.escape(output.metadata.get("image/png", {}).get("alt", ""))
-                tag = f'<img alt="{alt}" src="data:image/png;base64,{image}">'
-                data["text/html"] = tag
+                data["text/html"] = _image(output, data["image/png"].strip())
     return notebook, used
 
 
@@ -190,8 +187,8 @@ def embed_explorers(notebook, folder):
             path = Path(folder, output.get("metadata", {}).get("explorer", ""))
             if path.is_file():
                 pages.append(path)
-                address = f'src="{html.escape(path.name)}"'
-                output["data"]["text/html"] = explorer.iframe(address)
+                source = f'src="{html.escape(path.name)}"'
+                output["data"]["text/html"] = explorer.iframe(source)
                 outputs[:] = [
                     other
                     for other in outputs
@@ -213,19 +210,25 @@ def _local_links(text, folder, pages):
         name = path.relative_to(course.ROOT).as_posix()
         if name in pages or name.startswith("docs/pictures/"):
             return match[0]
-        return f"]({refresh.repository()}/blob/main/{name}{match[2]})"
+        return f"]({address.current().file(name)}{match[2]})"
 
     return LINK.sub(target, BADGE.sub(r"\1", text))
 
 
-def _card(notebook, address):
+def _image(output, data):
+    """The HTML of a picture (base64), with the alternative text of a cell's output."""
+    alt = html.escape(output.metadata.get("image/png", {}).get("alt", ""))
+    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+
+
+def _card(notebook, page):
     """A card of the first page: a chapter's opening picture, its name, what one does.
 
     It is HTML without empty lines, which would end it in Markdown.
     """
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     title = re.search(r"^# (.*)", "\n".join(texts), re.M)
-    title = title[1] if title else Path(address).stem
+    title = title[1] if title else Path(page).stem
     number, _, name = title.rpartition(" · ")
     name = f"{number} · {name.partition(':')[0]}" if number else name.partition(":")[0]
     goal = re.search(r"\*\*You will\*\* \| (.*?) \|", "\n".join(texts))
@@ -239,11 +242,10 @@ def _card(notebook, address):
             file = io.BytesIO()
             small.save(file, "PNG", optimize=True)
             data = base64.b64encode(file.getvalue()).decode()
-            alt = html.escape(output.metadata.get("image/png", {}).get("alt", ""))
-            picture = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+            picture = _image(output, data)
             break
     return (
-        f'<a class="card" href="{html.escape(address)}">{picture}'
+        f'<a class="card" href="{html.escape(page)}">{picture}'
         f"<strong>{html.escape(name)}</strong>"
         f"<span>{html.escape(goal[:1].upper() + goal[1:])}</span></a>"
     )
@@ -292,15 +294,13 @@ def _font():
 def reference_map(path):
     """Write the map of the reference models, as chapter 04 does; returns its path."""
     models = {name: vh.load(course.REFERENCE / f"{name}.keras") for name in vh.MODELS}
-    vaes = [
-        (encoder, models[name.replace("encoder", "decoder")])
-        for name, encoder in models.items()
-        if name.endswith("_encoder")
-    ]
-    first, *others = sorted(vaes, key=lambda pair: pair[1].input_shape)
-    others.append(vh.split_autoencoder(models["autoencoder"]))
+    vae_2d, vae = (
+        (models[f"{name}_encoder"], models[f"{name}_decoder"])
+        for name in ("vae2d", "vae")
+    )
+    others = [vae, vh.split_autoencoder(models["autoencoder"])]
     data = vh.load_data()
-    return explorer.write(path, *first, data.x_val, data.y_val, others=others)
+    return explorer.write(path, *vae_2d, data.x_val, data.y_val, others=others)
 
 
 def main():

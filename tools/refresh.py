@@ -104,11 +104,6 @@ def read_notebook(path):
     return notebook
 
 
-def repository():
-    """The repository's address, https://github.com/OWNER/NAME."""
-    return address.current().repository
-
-
 def source_of(names, mark="# from vae_helpers.py: "):
     """The source of `names` (a list) as a taught cell shows it, decorators included."""
     path = TAUGHT[mark]
@@ -229,7 +224,8 @@ def strip_explorer(notebook):
     What remains, for notebooks that are stored, is its picture and a link to where one
     learns to run the notebook. Returns the notebook (nbformat 4).
     """
-    where, words = f"{repository()}#run-it", "Run this notebook"
+    where = f"{address.current().repository}#run-it"
+    words = "Run this notebook"
     link = {
         "text/plain": f"{words} to play: {where}",
         "text/html": f'<a href="{where}">{words}</a>, and the page appears here.',
