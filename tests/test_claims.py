@@ -5,6 +5,7 @@ chapter, that chapter's. Settings that stand in a chapter's code count as shown.
 """
 
 import copy
+import functools
 import json
 import re
 
@@ -52,6 +53,17 @@ def agrees(number, value):
     return abs(float(number) - value) <= 0.5 * 10**-digits + 1e-9
 
 
+@functools.cache
+def values_of_chapter(number):
+    """What `shown_values` finds in the chapter whose file begins with `number`."""
+    return [
+        value
+        for path in CHAPTERS
+        if path.name.startswith(number)
+        for value in shown_values(nbformat.read(path, as_version=4))
+    ]
+
+
 def shown_values(notebook):
     """All numbers that a notebook prints, or sets in its code."""
     code = "\n".join(cell.source for cell in cells(notebook, "code"))
@@ -67,9 +79,7 @@ def unsupported_claims(notebook):
     for number, sentence in claims(notebook):
         values = list(own)
         for named in re.findall(r"chapters? (0\d)", sentence, flags=re.I):
-            for path in CHAPTERS:
-                if path.name.startswith(named):
-                    values += shown_values(nbformat.read(path, as_version=4))
+            values += values_of_chapter(named)
         if not any(agrees(number, value) for value in values):
             unsupported.append(f"{number}: {sentence}")
     return unsupported

@@ -538,7 +538,7 @@ def test_ranges_follow_from_the_stored_runs():
 @pytest.mark.parametrize("run", ["beta 0.1", "beta 0.5", "beta 2", "beta 4"])
 def test_a_wrong_weight_of_kl_falls_outside_a_band(run):
     """A model that is wrong must be told; all seeds of the right one are inside."""
-    runs = json.loads(course.EXPERIMENTS.read_text())["runs"]
+    runs = json.loads(course.EXPERIMENTS.read_text(encoding="utf-8"))["runs"]
     ranges = expected_ranges()
 
     def outside(record):

@@ -202,9 +202,6 @@ def measure(model, data, classifier):
         restored = predict(model, data.x_test)
         results |= {
             "test MSE": vh.mse(data.x_test, restored),
-            "test reconstruction (nats)": float(
-                np.mean(vh.bernoulli_nll(data.x_test, restored))
-            ),
             "unused code units": int((codes.max(axis=0) == 0).sum()),
         }
     images = {"test images, restored": restored}
