@@ -21,7 +21,7 @@ test: .venv/tests  ## set up, lint, run the unit tests and all notebooks in quic
 lab: .venv/course  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab notebooks
 
-run-all: data  ## as run, with chapter 05, the exercises and their solutions
+run-all: data  ## as run, with chapters 05 and 06, the exercises, their solutions
 	$(BIN)/python -m tools.run --all $(ARGS)
 
 pages: .venv/course  ## render the stored notebooks into build/pages; runs nothing

@@ -1,8 +1,9 @@
-"""How chapter 05 measures models.
+"""How chapters 05 and 06 measure models.
 
-The classifier, the Frechet distance computed from its features, densities fitted to
-codes, and the importance-weighted bound. The chapter teaches them cell by cell;
-`tools/experiments.py` applies them to every model that it trains.
+Feature sets and what is computed from them (Frechet distance, density and coverage),
+densities fitted to codes, rate and distortion, and the importance-weighted bound. The
+chapters teach them cell by cell; `tools/experiments.py` applies some of them to every
+model that it trains.
 """
 
 import vae_helpers as vh  # isort: skip  (before Keras)
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 from scipy.special import logsumexp
+from scipy.stats import norm
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
@@ -82,7 +84,8 @@ def trained_vae(data, **changes):
 
     After a full run the weights are saved in build/models, if every class and function
     in `changes` is the course's own. A second call with the same changes loads them,
-    with a message, unless the data, the modules or the versions have changed.
+    with a message, unless the data, the modules or the versions have changed. A
+    training on the full data says first how long it takes.
 
     Raises:
         ValueError: the saved weights are damaged.
@@ -108,6 +111,8 @@ def trained_vae(data, **changes):
         checkpoints.read(path, vae)
         print(f"{name}: loaded from build/models; delete it there to retrain it")
         return vae
+    if data.is_full_run:
+        print(f"{name}: training, about three minutes on two idle cores")
     vh.fit(
         vae,
         data.x_train,
@@ -152,6 +157,48 @@ def classify(classifier, x):
     return predict_in_batches(both, x)
 
 
+def build_random_dense(seed=0):
+    """A network 784 - 512 - 64 with random weights that are never trained."""
+    start = keras.initializers.HeNormal
+    image = keras.Input((784,), name="image")
+    x = layers.Dense(512, "relu", kernel_initializer=start(seed))(image)
+    features = layers.Dense(64, "relu", kernel_initializer=start(seed + 1))(x)
+    return keras.Model(image, features, name="random_dense")
+
+
+def build_random_convolution(seed=0):
+    """Two convolutions with random weights, never trained: 64 features of an image.
+
+    The outputs of the 64 filters are averaged over the 7 x 7 places where they look.
+    """
+    start = keras.initializers.HeNormal
+    settings = {"strides": 2, "padding": "same", "activation": "relu"}
+    image = keras.Input((784,), name="image")
+    x = layers.Reshape((28, 28, 1))(image)
+    x = layers.Conv2D(32, 3, kernel_initializer=start(seed), **settings)(x)
+    x = layers.Conv2D(64, 3, kernel_initializer=start(seed + 1), **settings)(x)
+    features = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, features, name="random_convolution")
+
+
+def feature_sets(classifier, x_train):
+    """Four ways to describe an image by 64 numbers.
+
+    A dictionary {name: function of images (n, 784) that returns features (n, 64)}. The
+    principal components are those of the images `x_train` (m, 784).
+    """
+    dense, convolution = build_random_dense(), build_random_convolution()
+    mean = x_train.mean(axis=0)
+    centred = x_train - mean
+    directions = np.linalg.svd(centred.T @ centred)[2][:64]  # (64, 784)
+    return {
+        "our classifier": lambda x: classify(classifier, x)[0],
+        "random dense network": lambda x: predict_in_batches(dense, x),
+        "random convolutions": lambda x: predict_in_batches(convolution, x, 1_000),
+        "principal components": lambda x: (x - mean) @ directions.T,
+    }
+
+
 def predict_in_batches(model, x, size=5_000):
     """The outputs of a functional model for inputs x (n, ...), `size` rows at a time.
 
@@ -194,8 +241,36 @@ def squared_frechet(a, b):
     return float(means + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
 
 
-def sample_from_mixture(codes, components, n, seed=0):
-    """`n` samples from a Gaussian mixture fitted to codes (m, d): (n, d), float32.
+def squared_distances(a, b):
+    """Squared Euclidean distances between rows of a (n, d) and b (m, d): (n, m)."""
+    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)
+    return np.maximum(squares - 2 * a @ b.T, 0)
+
+
+def density_and_coverage(real, new, k=5):
+    """Density and coverage of new features (m, d) among real ones (n, d).
+
+    Around each real point lies a ball that reaches to its k-th nearest real neighbour.
+    Density counts in how many balls a new point lies, on average, divided by k; it can
+    exceed 1. Coverage is the share of balls that contain a new point, at most 1 (Naeem
+    et al. 2020). Returns two floats.
+    """
+    real, new = np.asarray(real, "float64"), np.asarray(new, "float64")
+    if len(real) <= k or real.shape[1:] != new.shape[1:]:
+        raise ValueError(
+            f"real, new must be (n, d), (m, d), n > k: {real.shape}, {new.shape}."
+        )
+    between = squared_distances(real, real)
+    np.fill_diagonal(between, np.inf)  # no point is its own neighbour
+    radius = np.partition(between, k - 1, axis=1)[:, k - 1]  # (n,), squared
+    inside = squared_distances(real, new) < radius[:, None]  # (n, m)
+    return float(inside.sum(axis=0).mean() / k), float(inside.any(axis=1).mean())
+
+
+def fit_mixture(codes, components, seed=0):
+    """A mixture of `components` Gaussians fitted to codes (m, d), scikit-learn's.
+
+    Its method `score_samples` gives the logarithm of its density.
 
     Raises:
         ValueError: codes are not finite, or fewer than `components` or 2.
@@ -207,7 +282,12 @@ def sample_from_mixture(codes, components, n, seed=0):
         )
     with threadpool_limits(1):  # two threads take twice as long for small products
         mixture = GaussianMixture(components, random_state=seed)
-        mixture.fit(codes.astype("float64"))
+        return mixture.fit(codes.astype("float64"))
+
+
+def sample_from_mixture(codes, components, n, seed=0):
+    """`n` samples from `fit_mixture(codes, components, seed)`: (n, d), float32."""
+    mixture = fit_mixture(codes, components, seed)
     samples = np.random.default_rng(seed).permutation(mixture.sample(n)[0])
     return samples.astype("float32")
 
@@ -215,20 +295,103 @@ def sample_from_mixture(codes, components, n, seed=0):
 FITTED = {"one Gaussian": 1, "mixture of 10": 10, "mixture of 50": 50}
 
 
-def sample_codes(codes, n=IMAGES):
+def sample_codes(codes, n=IMAGES, sources=("N(0, I)", *FITTED)):
     """Codes to decode, from N(0, I) and from densities fitted to training codes (m, d).
 
-    A dictionary {name: (n, d) float32}. Where no training code is negative (ReLU),
-    negative values from the fitted densities are set to 0.
+    A dictionary {source: (n, d) float32}. The densities are fitted to the first 20,000
+    codes. Where no training code is negative (ReLU), negative samples are set to 0.
     """
-    normal = np.random.default_rng(0).normal(size=(n, codes.shape[1])).astype("float32")
-    fitted = {
-        name: sample_from_mixture(codes[:20_000], components, n)
+    samples = {}
+    for source in sources:
+        if source in FITTED:
+            drawn = sample_from_mixture(codes[:20_000], FITTED[source], n)
+            samples[source] = drawn.clip(0) if codes.min() >= 0 else drawn
+        else:
+            drawn = np.random.default_rng(0).normal(size=(n, codes.shape[1]))
+            samples[source] = drawn.astype("float32")
+    return samples
+
+
+def standard_normal(z):
+    """The logarithm of the density of N(0, I) at z (n, d): (n,)."""
+    return norm.logpdf(z).sum(axis=1)
+
+
+def rate_and_distortion(decoder, x, mean, log_var, log_prior=standard_normal, draws=10):
+    """Rate and distortion of images x (n, 784) in nats, each (n,).
+
+    z is drawn from N(mean, exp(log_var)), both (n, d), `draws` times. The rate is the
+    average of log q(z | x) - log_prior(z), an estimate of KL(q || prior); the
+    distortion is the average of -log p(x | z). Their sum is -ELBO (Alemi et al. 2018).
+    """
+    rng, sigma = np.random.default_rng(0), np.exp(0.5 * log_var)
+    rate, distortion = np.zeros(len(x)), np.zeros(len(x))
+    for _ in range(draws):
+        z = (mean + sigma * rng.normal(size=mean.shape)).astype("float32")
+        log_q = norm.logpdf(z, mean, sigma).sum(axis=1)
+        rate += (log_q - log_prior(z)) / draws
+        distortion += np.asarray(vh.bernoulli_nll(x, decoder(z))) / draws
+    return rate, distortion
+
+
+def aggregate_posterior(mean, log_var):
+    """The logarithm of the density of the aggregate posterior, as a function.
+
+    The aggregate posterior is the average of the Gaussians N(mean_i, exp(log_var_i)) of
+    all images i, both (m, d). The function takes z (n, d) and returns (n,).
+    """
+    mean, log_var = np.asarray(mean, "float64"), np.asarray(log_var, "float64")
+    precision = np.exp(-log_var)
+    constant = (mean**2 * precision + log_var + np.log(2 * np.pi)).sum(axis=1)
+
+    def log_density(z):
+        parts = []
+        for part in np.array_split(z.astype("float64"), len(z) // 200 + 1):
+            # The sum over dimensions of (z - mean)^2 * precision, as matrix products.
+            squares = part**2 @ precision.T - 2 * part @ (mean * precision).T
+            parts.append(logsumexp(-0.5 * (squares + constant), axis=1))
+        return np.concatenate(parts) - np.log(len(mean))
+
+    return log_density
+
+
+def measure_prior(encoder, x_train, x_test, size=2_000):
+    """How the aggregate posterior of an encoder differs from N(0, I), in nats.
+
+    A dictionary. On `size` training images, each with one sample of z: the rate (KL),
+    and its two parts (Hoffman and Johnson 2016), the information about the image and
+    KL(aggregate posterior || N(0, I)). On as many test images: the gain in the bound of
+    priors other than N(0, I), one Gaussian, mixtures of 10 and 50 fitted to 20,000
+    training codes, and the aggregate posterior of the training images.
+    """
+    rng = np.random.default_rng(0)
+    mean, log_var = predict_in_batches(encoder, x_train)
+    sigma = np.exp(0.5 * log_var)
+    codes = (mean + sigma * rng.normal(size=mean.shape)).astype("float32")
+    aggregate = aggregate_posterior(mean, log_var)
+    priors = {
+        name: fit_mixture(codes[:20_000], components).score_samples
         for name, components in FITTED.items()
     }
-    if codes.min() >= 0:
-        fitted = {name: samples.clip(0) for name, samples in fitted.items()}
-    return {"N(0, I)": normal, **fitted}
+    chosen = rng.permutation(len(x_train))[:size]
+    log_q = norm.logpdf(codes[chosen], mean[chosen], sigma[chosen]).sum(axis=1)
+    log_aggregate = aggregate(codes[chosen])
+    test_mean, test_log_var = predict_in_batches(encoder, x_test[:size])
+    noise = rng.normal(size=test_mean.shape)
+    z = (test_mean + np.exp(0.5 * test_log_var) * noise).astype("float32")
+    gains = {
+        f"gain of {name} (nats)": np.mean(log_prior(z) - standard_normal(z))
+        for name, log_prior in {**priors, "the aggregate posterior": aggregate}.items()
+    }
+    results = {
+        "rate (nats)": np.mean(log_q - standard_normal(codes[chosen])),
+        "information (nats)": np.mean(log_q - log_aggregate),
+        "aggregate to prior (nats)": np.mean(
+            log_aggregate - standard_normal(codes[chosen])
+        ),
+        **gains,
+    }
+    return {name: float(f"{value:.6g}") for name, value in results.items()}
 
 
 def importance_bound(encoder, decoder, x, draws, groups, seed=0, nll=vh.bernoulli_nll):

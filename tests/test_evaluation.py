@@ -1,10 +1,14 @@
-"""What chapter 05 measures with, compared with independent computations."""
+"""What chapters 05 and 06 measure with, compared with independent computations."""
 
 import keras
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.linalg
+import scipy.special
 import scipy.stats
+import sklearn.decomposition
+import sklearn.neighbors
 import test_resume
 
 import course
@@ -32,6 +36,224 @@ def test_frechet_distance_matches_the_formula_with_scipys_matrix_root():
     direct = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b - 2 * root)
     assert evaluation.squared_frechet(a, b) == pytest.approx(direct, rel=1e-8)
     assert evaluation.squared_frechet(b, a) == pytest.approx(direct, rel=1e-8)
+
+
+def test_feature_sets_are_64_numbers_and_the_same_each_time():
+    data = vh.load_data()
+    classifier = vh.load(evaluation.CLASSIFIER)
+    sets, again = (evaluation.feature_sets(classifier, data.x_train) for _ in "ab")
+    x = data.x_test[:50]
+    for name, features_of in sets.items():
+        features = features_of(x)
+        assert features.shape == (50, 64) and np.std(features, axis=0).max() > 0, name
+        np.testing.assert_array_equal(features, again[name](x), name)
+    pca = sklearn.decomposition.PCA(64, svd_solver="full").fit(data.x_train)
+    # Directions are unique up to their signs, and distances do not depend on these.
+    theirs, ours = pca.transform(x), sets["principal components"](x)
+    np.testing.assert_allclose(abs(ours), abs(theirs), atol=1e-3)
+
+
+def test_random_convolutions_match_a_direct_sum():
+    model = evaluation.build_random_convolution()
+    [filters, bias], [filters_2, bias_2] = (
+        layer.get_weights() for layer in model.layers if layer.get_weights()
+    )
+    image = np.random.default_rng(3).uniform(size=(28, 28, 1))
+
+    def convolve(x, filters, bias):
+        """One row and column of padding at the end, a step of 2, then ReLU."""
+        x = np.pad(x, ((0, 1), (0, 1), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(0, 1))
+        windows = windows[::2, ::2]  # (n, n, channels, 3, 3)
+        return np.maximum(np.einsum("abcij,ijcf->abf", windows, filters) + bias, 0)
+
+    direct = convolve(convolve(image, filters, bias), filters_2, bias_2).mean((0, 1))
+    features = evaluation.predict_in_batches(model, image.reshape(1, 784))
+    np.testing.assert_allclose(features[0], direct, rtol=1e-4, atol=1e-6)
+
+
+def test_density_and_coverage_match_a_count_point_by_point():
+    rng = np.random.default_rng(4)
+    real, new = rng.normal(size=(60, 3)), rng.normal(0.5, 1, (40, 3))
+    tree = sklearn.neighbors.NearestNeighbors(n_neighbors=5).fit(real)
+    radii = tree.kneighbors()[0][:, -1]  # without the point itself
+    inside = [
+        [np.linalg.norm(point - centre) < radius for point in new]
+        for centre, radius in zip(real, radii)
+    ]
+    expected = np.sum(inside) / 5 / len(new), np.mean(np.any(inside, axis=1))
+    assert evaluation.density_and_coverage(real, new) == pytest.approx(expected)
+    far = evaluation.density_and_coverage(real, new + 100)
+    assert far == (0, 0)
+    with pytest.raises(ValueError, match=r"n > k: \(5, 3\), \(40, 3\)"):
+        evaluation.density_and_coverage(real[:5], new)
+
+
+def test_density_of_the_same_distribution_is_1():
+    real, new = np.random.default_rng(5).normal(size=(2, 2000, 4))
+    density, coverage = evaluation.density_and_coverage(real, new)
+    assert density == pytest.approx(1, abs=0.05)
+    # Each of n balls holds k of n points on average: the chance of none is 1 - k/n to
+    # the power n, for balls of one size.
+    assert 0.94 < coverage < 1
+
+
+def small_bernoulli_model():
+    """One latent dimension, three pixels: decoder and images, for exact integrals."""
+    weights, bias = np.array([[2.0, -1.0, 0.5]]), np.array([0.3, 0.0, -0.5])
+    decoder = keras.Sequential([keras.Input((1,)), keras.layers.Dense(3, "sigmoid")])
+    decoder.layers[0].set_weights([weights, bias])
+    x = np.array([[1, 0, 1], [0.2, 0.9, 0.5]], "float32")
+
+    def log_p_x_given_z(image, z):
+        p = scipy.special.expit(z[:, None] * weights[0] + bias)
+        return np.sum(image * np.log(p) + (1 - image) * np.log(1 - p), axis=1)
+
+    return decoder, x, log_p_x_given_z
+
+
+@pytest.mark.parametrize("prior", [(0.0, 1.0), (0.7, 0.5)])
+def test_rate_plus_distortion_exceeds_the_exact_value_by_kl_to_the_posterior(prior):
+    decoder, x, log_p_x_given_z = small_bernoulli_model()
+    means, log_vars, density = [0.8, -0.3], [-1.0, 0.2], scipy.stats.norm(*prior)
+    z = np.linspace(-12, 12, 20_001)
+    for i, image in enumerate(x):
+        many = np.repeat(image[None], 200_000, axis=0)
+        mean, log_var = (np.full((200_000, 1), v[i]) for v in (means, log_vars))
+        rate, distortion = evaluation.rate_and_distortion(
+            decoder, many, mean, log_var, lambda z: density.logpdf(z)[:, 0], draws=1
+        )
+        q = scipy.stats.norm(means[i], np.exp(0.5 * log_vars[i]))
+        joint = log_p_x_given_z(image, z) + density.logpdf(z)
+        log_p_x = np.log(scipy.integrate.trapezoid(np.exp(joint), z))
+        to_posterior = q.pdf(z) * (q.logpdf(z) - joint + log_p_x)
+        gap = scipy.integrate.trapezoid(to_posterior, z)
+        assert gap > 0.01
+        bound = np.mean(rate + distortion)
+        assert bound == pytest.approx(-log_p_x + gap, abs=0.03)
+        to_prior = q.pdf(z) * (q.logpdf(z) - density.logpdf(z))
+        kl = scipy.integrate.trapezoid(to_prior, z)
+        assert rate.mean() == pytest.approx(kl, abs=0.03)
+
+
+@pytest.fixture(scope="module")
+def reference_vae():
+    """The baseline VAE's encoder and decoder, and what it makes of 500 test images."""
+    encoder, decoder = (
+        vh.load(course.REFERENCE / f"vae_{name}.keras")
+        for name in ("encoder", "decoder")
+    )
+    x = vh.load_data().x_test[:500]
+    return encoder, decoder, x, *evaluation.predict_in_batches(encoder, x)
+
+
+def test_rate_and_distortion_of_the_vae_match_its_loss(reference_vae):
+    encoder, decoder, x, mean, log_var = reference_vae
+    rate, distortion = evaluation.rate_and_distortion(decoder, x, mean, log_var)
+    kl = np.asarray(vh.kl_to_prior(mean, log_var)).sum(axis=1)
+    assert rate.mean() == pytest.approx(kl.mean(), abs=0.15)
+    bound = evaluation.importance_bound(encoder, decoder, x[:100], 50, [1])
+    total = (rate + distortion)[:100].mean()
+    assert total == pytest.approx(bound.mean(), abs=0.5)
+
+
+def test_the_gain_of_a_mixture_matches_its_density_by_scipy(reference_vae):
+    _, decoder, x, mean, log_var = reference_vae
+    noise = np.random.default_rng(2).normal(size=mean.shape)
+    mixture = evaluation.fit_mixture(mean + np.exp(0.5 * log_var) * noise, 3)
+    normal = evaluation.rate_and_distortion(decoder, x, mean, log_var, draws=1)
+    fitted = evaluation.rate_and_distortion(
+        decoder, x, mean, log_var, mixture.score_samples, draws=1
+    )
+    np.testing.assert_array_equal(normal[1], fitted[1], "the decoder is the same")
+    noise = np.random.default_rng(0).normal(size=mean.shape)
+    z = (mean + np.exp(0.5 * log_var) * noise).astype("float32")
+    parts = zip(mixture.weights_, mixture.means_, mixture.covariances_)
+    density = sum(w * scipy.stats.multivariate_normal(m, c).pdf(z) for w, m, c in parts)
+    gain = np.log(density) - scipy.stats.norm.logpdf(z).sum(axis=1)
+    np.testing.assert_allclose(normal[0] - fitted[0], gain, atol=1e-3)
+
+
+def test_aggregate_posterior_is_the_average_of_the_densities():
+    rng = np.random.default_rng(6)
+    mean, log_var = rng.normal(size=(30, 4)), rng.normal(-1, 0.5, (30, 4))
+    z = rng.normal(size=(250, 4)).astype("float32")
+    densities = [
+        scipy.stats.multivariate_normal(m, np.diag(np.exp(v))).pdf(z)
+        for m, v in zip(mean, log_var)
+    ]
+    log_density = evaluation.aggregate_posterior(mean, log_var)(z)
+    np.testing.assert_allclose(
+        log_density, np.log(np.mean(densities, axis=0)), rtol=1e-6
+    )
+
+
+def encoder_of_constants(mean, log_var):
+    """An encoder that gives every image the same approximate posterior."""
+    image = keras.Input((784,))
+    heads = [keras.layers.Dense(2, kernel_initializer="zeros") for _ in range(2)]
+    encoder = keras.Model(image, [head(image) for head in heads])
+    for head, value in zip(heads, (mean, log_var)):
+        head.set_weights([np.zeros((784, 2)), np.array(value)])
+    return encoder
+
+
+def test_the_parts_of_the_rate_are_right_where_they_are_known():
+    mean, log_var = np.array([1.0, -0.5]), np.array([-1.0, 0.5])
+    x = np.zeros((3000, 784), "float32")
+    results = evaluation.measure_prior(encoder_of_constants(mean, log_var), x, x)
+    kl = 0.5 * np.sum(mean**2 + np.exp(log_var) - 1 - log_var)
+    # Every image has the same posterior: the code says nothing about the image.
+    assert results["information (nats)"] == pytest.approx(0, abs=1e-6)
+    for name in ("rate", "aggregate to prior", "gain of one Gaussian"):
+        assert results[f"{name} (nats)"] == pytest.approx(kl, abs=0.06), name
+    gain = results["gain of the aggregate posterior (nats)"]
+    assert gain == pytest.approx(kl, abs=0.06)
+
+
+def test_information_is_at_most_the_logarithm_of_the_number_of_images(reference_vae):
+    encoder, _, x, mean, log_var = reference_vae
+    results = evaluation.measure_prior(encoder, x, x)
+    rate, information, to_prior = list(results.values())[:3]
+    assert 0 < information <= np.log(len(x)) + 1e-6
+    assert information + to_prior == pytest.approx(rate, abs=1e-4)
+    kl = np.asarray(vh.kl_to_prior(mean, log_var)).sum(axis=1).mean()
+    assert rate == pytest.approx(kl, abs=0.4)
+
+
+def test_binarised_garments_look_normal_until_the_entropy_is_subtracted(reference_vae):
+    """Chapter 06's claim, recomputed in NumPy, with AUC as Mann and Whitney's U."""
+    encoder, decoder, normal, *_ = reference_vae
+    others = vh.load_data().x_test[500:1000]
+
+    def dense(model, x, names=None):
+        for layer in model.layers[1:]:
+            if names is None or layer.name in names:
+                weights, bias = layer.get_weights()
+                x = x @ weights + bias
+                x = np.maximum(x, 0) if layer.activation.__name__ == "relu" else x
+        return x
+
+    hidden = [layer.name for layer in encoder.layers if layer.name.startswith("dense")]
+
+    def scores(x):
+        x = x.astype("float64")
+        h = dense(encoder, x, hidden)
+        mean, log_var = (dense(encoder, h, [name]) for name in ("z_mean", "z_log_var"))
+        kl = 0.5 * np.sum(mean**2 + np.exp(log_var) - 1 - log_var, axis=1)
+        z = mean + np.exp(0.5 * log_var) * np.random.default_rng(1).normal(
+            size=mean.shape
+        )
+        logits = dense(decoder, z)
+        bce = np.sum(np.logaddexp(0, logits) - x * logits, axis=1)
+        entropy = scipy.special.entr(x) + scipy.special.entr(1 - x)
+        return bce + kl, bce + kl - entropy.sum(axis=1)
+
+    auc = []
+    for of_garments, of_anomalies in zip(scores(normal), scores((others > 0.5) * 1.0)):
+        u = scipy.stats.mannwhitneyu(of_anomalies, of_garments).statistic
+        auc.append(u / len(of_garments) / len(of_anomalies))
+    assert auc[0] < 0.3 and auc[1] > 0.9
 
 
 def linear_gaussian_model(d=6, latent_dim=3):
@@ -107,6 +329,13 @@ def test_samples_of_relu_codes_are_not_negative():
     normal, *fitted = samples.values()
     assert list(samples) == names
     assert normal.min() < 0 and all(part.min() >= 0 for part in fitted)
+
+
+def test_samples_of_one_source_do_not_depend_on_the_others():
+    codes = np.random.default_rng(7).normal(size=(500, 4)).astype("float32")
+    everything = evaluation.sample_codes(codes, 100)
+    [(name, samples)] = evaluation.sample_codes(codes, 100, ["mixture of 10"]).items()
+    np.testing.assert_array_equal(samples, everything[name])
 
 
 def test_noiseless_model_decodes_the_mean_and_has_no_warm_up():

@@ -10,8 +10,8 @@ usage: python -m tools.experiments
 - One run each of the misreadings of "scaled by 784" in chapter 03, and of the beta
   curve in chapter 05.
 - Chapter 04's VAE with a two-dimensional code, whose first seed is the reference model.
-- For chapter 05, three to five seeds each: the VAE's network without noise, without KL
-  and without both; and the improvements to the VAE, added one at a time.
+- For chapters 05 and 06, three to five seeds each: the VAE's network without noise,
+  without KL and without both; and the improvements to the VAE, added one at a time.
 
 To train a run again, delete its line in experiments.json. Trained weights and curves
 are saved in build/experiments/, so that a second call resumes where the first one
@@ -182,6 +182,9 @@ def measure(model, data, classifier):
         codes, log_var = predict(model.encoder, data.x_train)
         if not isinstance(model, evaluation.Noiseless):
             codes = np.asarray(model.sampling([codes, log_var]))
+            results |= evaluation.measure_prior(
+                model.encoder, data.x_train, data.x_test
+            )
         decoder = model.decoder
         restored = predict(decoder, test_mean)
         kl = np.asarray(vh.kl_to_prior(val_mean, val_log_var))

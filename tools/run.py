@@ -2,7 +2,8 @@
 
 usage: python -m tools.run [--all] [--check] [--store] [NOTEBOOK ...]
 
-  --all     chapter 05 too (about fifteen minutes more), the exercises, their solutions
+  --all     chapters 05 and 06 too (about fifteen minutes more), the exercises, their
+            solutions
   --check   exit with an error unless every expected result is there and in its range
   --store   also renew the stored outputs, the reference models and README's picture
 
