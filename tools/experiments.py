@@ -71,12 +71,25 @@ def vae_2d():
     return model, []
 
 
+def wide_autoencoder(units, activation):
+    """A plain autoencoder of the VAE's widths, with this code, trained by MSE."""
+    image = x = keras.Input((784,), name="image")
+    for width in (512, 256, 128):
+        x = keras.layers.Dense(width, activation="relu")(x)
+    code = keras.layers.Dense(units, activation=activation, name="code")(x)
+    model = keras.Model(image, vh.build_decoder(units)(code), name="autoencoder")
+    model.compile(optimizer="adam", loss="mse")
+    return model, []
+
+
 # What is trained: {name of a run: (its seeds, what builds its model and callbacks)}.
 vae = evaluation.build_vae
 PLAN = {
     "autoencoder": (AE_SEEDS, autoencoder),
     "vae": (SEEDS, vae),
     "vae, 2 dimensions": (FIVE_SEEDS, vae_2d),
+    "wide autoencoder, 18 ReLU": (FEW_SEEDS, lambda: wide_autoencoder(18, "relu")),
+    "wide autoencoder, 10 linear": (FEW_SEEDS, lambda: wide_autoencoder(10, "linear")),
     "no noise, no KL": (FIVE_SEEDS, lambda: vae(evaluation.Noiseless, 0.0)),
     "noise, no KL": (FEW_SEEDS, lambda: vae(kl_weight=0.0)),
     "KL, no noise": (FEW_SEEDS, lambda: vae(evaluation.Noiseless)),
@@ -87,8 +100,9 @@ PLAN = {
         lambda: vae(warm_up_epochs=20, cosine=True, activation="gelu"),
     ),
     **{
-        f"beta {w:g}": ([1], lambda w=w: vae(kl_weight=w))
-        for w in (0.1, 0.5, 2.0, 4.0, 78.4, 784.0)
+        f"beta {w:g}": (seeds, lambda w=w: vae(kl_weight=w))
+        for seeds, weights in ((FEW_SEEDS, (0.5, 2.0)), ([1], (0.1, 4.0, 78.4, 784.0)))
+        for w in weights
     },
     "vae, loss divided by 784": ([1], lambda: vae(DividedLossVAE)),
 }
