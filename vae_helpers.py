@@ -5,7 +5,7 @@ have 10 columns. The rest of the course stands in the package `course`:
 `course.data` finds, verifies and downloads Fashion-MNIST; `course.training` holds
 `fit` and checkpoints; `course.saving` saves and loads models; `course.results`
 compares with expected ranges; `course.figures` draws; `course.evaluation` scores
-models in chapter 05; `course.exercises` checks answers.
+models in chapters 05 and 06; `course.exercises` checks answers.
 """
 
 try:

@@ -1274,7 +1274,7 @@ def schedule(callback):
         )
 
 
-# ---------------------------------------------------------------- chapter 05, bound
+# ---------------------------------------------------------------- chapter 06
 
 
 @find_the_bug
@@ -1371,7 +1371,7 @@ def refine(function):
             f"−ELBO improves by {gain:.2f} nats per image only: take more steps or "
             "larger ones, and more draws of the noise per step."
         )
-    return "−ELBO improves; chapter 05 shows how much there is to gain."
+    return "−ELBO improves; chapter 06 shows how much there is to gain."
 
 
 @check
