@@ -67,8 +67,8 @@ def test_near_right_arguments_are_taken_as_keras_takes_them(capsys):
     "options, name",
     [
         (dict(validation_data=SMALL), "validation_data"),
-        (dict(validation_data=(SMALL,)), "validation_data"),
-        (dict(validation_data=(SMALL, None)), "validation_data"),
+        (dict(validation_data=(SMALL,)), "y of validation_data"),
+        (dict(validation_data=(SMALL, None)), "y of validation_data"),
         (dict(validation_data=(SMALL, SMALL[:5])), "y of validation_data"),
         (dict(validation_data=(SMALL[:, 1:], SMALL)), "x of validation_data"),
         (dict(batch_size=0), "batch_size"),
