@@ -36,7 +36,8 @@ def training_state(model):
 
 def noise_states(model):
     """The variables that hold the states of a model's noise."""
-    return [v for v in model.variables if v.name == "seed_generator_state"]
+    name = "seed_generator_state"
+    return [variable for variable in model.variables if variable.name == name]
 
 
 def snapshot(variables):
@@ -58,10 +59,14 @@ def code_fingerprint(*modules, data=b""):
     engine = keras.backend.backend()
     versions = [sys.version, keras.__version__, np.__version__, engine]
     versions.append(getattr(sys.modules.get(engine), "__version__", ""))
-    digest = hashlib.sha256(repr(versions).encode())
-    digest.update(data)
-    for module in modules:
-        digest.update(Path(module).read_bytes())
+    files = [Path(module).read_bytes() for module in modules]
+    return _fingerprint(repr(versions).encode(), *files, data)
+
+
+def _fingerprint(*parts):
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part))
     return digest.hexdigest()[:16]
 
 
@@ -101,11 +106,14 @@ def read(path, model, callbacks=()):
         ) from None
 
 
-def override(callback, hook):
-    """A callback's own function for a hook, inherited or the instance's, or None."""
-    method = getattr(callback, hook, None)
+def override(thing, name, base=keras.callbacks.Callback):
+    """The function that stands for a method of `base`, inherited or the object's own.
+
+    None if it is that of `base` itself.
+    """
+    method = getattr(thing, name, None)
     function = getattr(method, "__func__", method)
-    return None if function is getattr(keras.callbacks.Callback, hook) else function
+    return None if function is getattr(base, name) else function
 
 
 def checkpoint_folder(callbacks):
@@ -129,7 +137,7 @@ class Checkpoint(keras.callbacks.Callback):
     """Writes the state of a training after each epoch; resumes from an earlier run's.
 
     Callbacks with `get_state` and `set_state` (a dictionary of arrays) are stored and
-    restored with the rest. It stands after them and after `History`.
+    restored with the rest. It stands after them, and after Keras' History.
     """
 
     def __init__(self, folder, callbacks, data, settings):
@@ -146,7 +154,7 @@ class Checkpoint(keras.callbacks.Callback):
             resumed = read(self.path, self.model, self.stateful)
             done, seconds = resumed["done"], resumed["seconds"]
             self.model.history.history.update(resumed["history"])
-            self.model.history.epoch += range(done)
+            self.model.history.epoch += resumed["epochs"]
         self.model._initial_epoch = done
         self.params["start"] = time.perf_counter() - seconds  # for `Progress`
 
@@ -157,6 +165,7 @@ class Checkpoint(keras.callbacks.Callback):
             [callback.get_state() for callback in self.stateful],
             done=self.params["epochs"] if self.model.stop_training else epoch + 1,
             seconds=time.perf_counter() - self.params["start"],
+            epochs=self.model.history.epoch,
             history=self.model.history.history,
         )
 
@@ -171,8 +180,5 @@ def training_name(model, data, *settings):
         loss = getattr(loss, "__name__", type(loss).__name__)
     options = {**model.optimizer.get_config(), "name": "numbered"}
     about = model.name, loss, type(model.optimizer).__name__, options, *settings
-    digest = hashlib.sha256(repr(about).encode())
-    for part in [*keras.tree.flatten(data), *training_state(model)]:
-        if part is not None:
-            digest.update(np.ascontiguousarray(part))
-    return digest.hexdigest()[:16]
+    arrays = [part for part in keras.tree.flatten(data) if part is not None]
+    return _fingerprint(repr(about).encode(), *arrays, *training_state(model))

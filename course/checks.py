@@ -77,10 +77,10 @@ def _decoded_shape(model, x, where):
     try:
         x_hat = np.asarray(model(x[:32], training=False))
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0][:99]
         raise ValueError(
             f"The VAE cannot be called on x{where}: its encoder must return z_mean and "
-            f"z_log_var, codes of the length that its decoder takes ({reason})."
+            "z_log_var, codes of the length that its decoder takes "
+            f"({first_line(error)})."
         ) from None
     finally:
         restore(noise)
@@ -106,6 +106,11 @@ def integer(name, value, lowest=1):
     if number < lowest:
         raise ValueError(f"{name} must be an integer of {lowest} or more, not {value}.")
     return number
+
+
+def first_line(error):
+    """The first line of an error's message, at most 99 characters of it."""
+    return str(error).strip().partition("\n")[0][:99]
 
 
 def _shape(model, end):

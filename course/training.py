@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from course import checkpoints
-from course.checks import check_data, integer, is_array, is_vae
+from course.checks import check_data, first_line, integer, is_array, is_vae
 
 
 def fit(
@@ -112,7 +112,7 @@ class WholeEpochs(keras.callbacks.Callback):
     ):  # fmt: skip
         super().__init__()
         self.seed = random.randrange(2**31)  # of the order of images
-        self.shuffle, self.former, self.by_batches = shuffle, None, False
+        self.shuffle, self.former, self.has_failed = shuffle, None, False
         self.noise = checkpoints.snapshot(checkpoints.noise_states(model))
         self.training = Program(model, "train", x, y, batch_size)
         self.validation = validation_data and Program(
@@ -132,9 +132,10 @@ class WholeEpochs(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # Keras' BackupAndRestore sets the first epoch, and keeps no states of noise.
         steps = self.training.steps + (self.validation.steps if self.validation else 0)
+        done = steps * (self.model._initial_epoch or 0)
         for variable, (key, count) in self.noise:
             if np.array_equal(variable.numpy(), [key, count]):
-                variable.assign([key, count + (self.model._initial_epoch or 0) * steps])
+                variable.assign([key, count + done])
 
     def on_epoch_begin(self, epoch, logs=None):
         order = np.arange(self.training.length)
@@ -159,7 +160,7 @@ class WholeEpochs(keras.callbacks.Callback):
 
     def _run(self, program, order):
         self.put_back()
-        if self.by_batches:
+        if self.has_failed:
             return program.run_by_batches(order)
         if program.is_proven:
             return program.run(order)
@@ -172,12 +173,11 @@ class WholeEpochs(keras.callbacks.Callback):
             if self.model.jit_compile:  # Keras would compile the same again
                 self.model.jit_compile = False
                 self.model.train_function = self.model.test_function = None
-            reason = str(error).strip().partition("\n")[0][:99]
             print(
                 "Training with Keras' own fit: XLA cannot train this model here "
-                f"({type(error).__name__}: {reason})."
+                f"({type(error).__name__}: {first_line(error)})."
             )
-            self.by_batches = True
+            self.has_failed = True
             return program.run_by_batches(order)
         program.is_proven = True
         return logs
@@ -299,8 +299,7 @@ def fallback_reason(model, x, y, validation_data, callbacks, options):
     if unsupported := set(options) - SUPPORTED:
         return f"it was given {', '.join(sorted(unsupported))}"
     for name in ("fit", "evaluate", "make_train_function", "make_test_function"):
-        method = getattr(model, name)
-        if getattr(method, "__func__", method) is not getattr(keras.Model, name):
+        if checkpoints.override(model, name, keras.Model):
             return f"{type(model).__name__} has its own {name}"
     if not (is_array(x) and (y is None or is_array(y))):
         return "x and y are not both arrays"
