@@ -118,6 +118,17 @@ def test_a_limit_on_steps_is_left_to_keras(capsys, monkeypatch):
     assert "steps of an epoch are limited" in capsys.readouterr().out
 
 
+def test_a_model_with_a_function_of_its_own_for_steps_keeps_it(capsys):
+    class Own(keras.Sequential):
+        def make_train_function(self, force=False):
+            super().make_train_function(force)
+
+    model = Own([keras.Input((20,)), keras.layers.Dense(20)])
+    model.compile("sgd", loss="mse")
+    fit(model, epochs=1)
+    assert "Own has its own make_train_function" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- targets
 
 
