@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 from course import backend  # noqa: F401  isort: skip  (before Keras)
@@ -21,12 +20,6 @@ import keras
 import numpy as np
 
 from course.files import atomic_write
-
-# What reading a damaged .npz file, or one of another model, raises.
-DAMAGED = (
-    OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError,
-    zipfile.BadZipFile,
-)  # fmt: skip
 
 _count = collections.Counter()  # trainings of this process that start alike
 
@@ -42,12 +35,20 @@ def training_state(model):
 
 
 def noise_states(model):
-    """The states of a model's noise, each with its value now: a list of pairs."""
-    return [
-        (variable, variable.numpy())
-        for variable in model.variables
-        if variable.name == "seed_generator_state"
-    ]
+    """The variables that hold the states of a model's noise."""
+    name = "seed_generator_state"
+    return [variable for variable in model.variables if variable.name == name]
+
+
+def snapshot(variables):
+    """Variables, each with its value now, for `restore`: a list of pairs."""
+    return [(variable, variable.numpy()) for variable in variables]
+
+
+def restore(pairs):
+    """Give variables the values that they had in a `snapshot`."""
+    for variable, value in pairs:
+        variable.assign(value)
 
 
 def code_fingerprint(*modules, data=b""):
@@ -56,13 +57,16 @@ def code_fingerprint(*modules, data=b""):
     `data` is bytes or an array.
     """
     engine = keras.backend.backend()
-    versions = [keras.__version__, np.__version__, engine]
+    versions = [sys.version, keras.__version__, np.__version__, engine]
     versions.append(getattr(sys.modules.get(engine), "__version__", ""))
-    parts = [Path(module).read_bytes() for module in modules]
-    parts += [f"{sys.version} {versions}".encode(), data]
+    files = [Path(module).read_bytes() for module in modules]
+    return _fingerprint(repr(versions).encode(), *files, data)
+
+
+def _fingerprint(*parts):
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part)
+        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part))
     return digest.hexdigest()[:16]
 
 
@@ -89,20 +93,27 @@ def read(path, model, callbacks=()):
     """
     try:
         with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(str(arrays.pop("about")))
-        count = sum(name.startswith("arr_") for name in arrays)
-        values = [arrays.pop(f"arr_{i}") for i in range(count)]
-        for variable, value in zip(training_state(model), values, strict=True):
-            variable.assign(value)
+            arrays = dict(file)
+        values = [arrays[name] for name in arrays if name.startswith("arr_")]
+        restore(zip(training_state(model), values, strict=True))
         for i, callback in enumerate(callbacks):
             names = [name for name in arrays if name.startswith(f"{i} ")]
             callback.set_state({n.removeprefix(f"{i} "): arrays[n] for n in names})
-    except DAMAGED as error:
+        return json.loads(str(arrays["about"]))
+    except Exception as error:  # a damaged file raises one or another
         raise ValueError(
             f"{path} is damaged ({error}): delete it to restart training."
         ) from None
-    return about
+
+
+def override(thing, name, base=keras.callbacks.Callback):
+    """The function that stands for a method of `base`, inherited or the object's own.
+
+    None if it is that of `base` itself.
+    """
+    method = getattr(thing, name, None)
+    function = getattr(method, "__func__", method)
+    return None if function is getattr(base, name) else function
 
 
 def checkpoint_folder(callbacks):
@@ -112,66 +123,62 @@ def checkpoint_folder(callbacks):
     `set_state`: what it collects would have gaps.
     """
     folder = os.environ.get("VAE_COURSE_RESUME")
-    return Path(folder) if folder and all(map(_can_resume, callbacks)) else None
+    for callback in callbacks:
+        if override(callback, "on_epoch_end") and not _keeps_state(callback):
+            return None
+    return folder and Path(folder)
 
 
-def _can_resume(callback):
-    if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
-        return True
-    function = getattr(callback.on_epoch_end, "__func__", None)
-    return function is keras.callbacks.Callback.on_epoch_end
+def _keeps_state(callback):
+    return hasattr(callback, "get_state") and hasattr(callback, "set_state")
 
 
 class Checkpoint(keras.callbacks.Callback):
     """Writes the state of a training after each epoch; resumes from an earlier run's.
 
     Callbacks with `get_state` and `set_state` (a dictionary of arrays) are stored and
-    restored with the rest.
+    restored with the rest. It stands after them, and after Keras' History.
     """
 
-    def __init__(self, folder, callbacks, arrays, settings):
+    def __init__(self, folder, callbacks, data, settings):
         super().__init__()
-        self.folder, self.arrays, self.settings = folder, arrays, settings
-        self.stateful = [c for c in callbacks if hasattr(c, "get_state")]
+        self.folder, self.data, self.settings = folder, data, settings
+        self.stateful = list(filter(_keeps_state, callbacks))
 
     def on_train_begin(self, logs=None):
-        name = training_name(self.model, self.arrays, *self.settings)
+        name = training_name(self.model, self.data, *self.settings)
         _count[name] += 1
         self.path = self.folder / f"{name}-{_count[name]}.npz"
-        self.start, self.done = time.perf_counter(), 0
+        done, seconds = 0, 0.0
         if self.path.is_file():
             resumed = read(self.path, self.model, self.stateful)
-            self.done = self.model._initial_epoch = resumed["done"]
+            done, seconds = resumed["done"], resumed["seconds"]
             self.model.history.history.update(resumed["history"])
-            self.start -= resumed["seconds"]
-            self.params["resumed"] = resumed  # for `Progress`
+            self.model.history.epoch += resumed["epochs"]
+        self.model._initial_epoch = done
+        self.params["start"] = time.perf_counter() - seconds  # for `Progress`
 
     def on_epoch_end(self, epoch, logs=None):
-        past = self.model.history.history
-        history = {name: [*past.get(name, []), value] for name, value in logs.items()}
         write(
             self.path,
             self.model,
             [callback.get_state() for callback in self.stateful],
             done=self.params["epochs"] if self.model.stop_training else epoch + 1,
-            seconds=time.perf_counter() - self.start,
-            history=history,
+            seconds=time.perf_counter() - self.params["start"],
+            epochs=self.model.history.epoch,
+            history=self.model.history.history,
         )
 
     def on_train_end(self, logs=None):
         self.model._initial_epoch = None  # or the next training would start there
-        self.model.history.epoch[:0] = range(self.done)
 
 
-def training_name(model, arrays, *settings):
+def training_name(model, data, *settings):
     """16 letters for a training: model, first weights, data and settings."""
     loss = model.loss
     if not isinstance(loss, str):
         loss = getattr(loss, "__name__", type(loss).__name__)
     options = {**model.optimizer.get_config(), "name": "numbered"}
     about = model.name, loss, type(model.optimizer).__name__, options, *settings
-    digest = hashlib.sha256(repr(about).encode())
-    state = [variable.numpy() for variable in training_state(model)]
-    for array in [*arrays, *state]:
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()[:16]
+    arrays = [part for part in keras.tree.flatten(data) if part is not None]
+    return _fingerprint(repr(about).encode(), *arrays, *training_state(model))

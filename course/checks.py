@@ -7,7 +7,7 @@ from course import backend  # noqa: F401  isort: skip  (before Keras)
 import keras
 import numpy as np
 
-from course.checkpoints import noise_states
+from course.checkpoints import noise_states, restore, snapshot
 
 
 def is_array(x):
@@ -30,85 +30,75 @@ def check_data(model, x, y, validation_data):
     Raises:
         ValueError: see `fit`.
     """
-    _check_pair(model, x, y, "x", "y")
+    _check_pair(model, x, y, "")
     if is_array(validation_data):
         raise ValueError("validation_data must be a pair of arrays, (x, y).")
-    if isinstance(validation_data, (tuple, list)) and validation_data:
-        x_val, y_val = (*validation_data, None)[:2]
-        if len(validation_data) > 3 or (is_array(y) and y_val is None):
-            raise ValueError(
-                "validation_data must be a pair of arrays, (x, y), "
-                "or (x, y, sample_weight)."
-            )
-        _check_pair(model, x_val, y_val, "x of validation_data", "y of validation_data")
-    if is_vae(model) and is_array(x):
-        _check_vae(model, x, y)
+    if isinstance(validation_data, (tuple, list)):
+        x_val, y_val = (*validation_data, None, None)[:2]
+        _check_pair(model, x_val, y_val, " of validation_data")
 
 
-def _check_pair(model, x, y, x_name, y_name):
+def _check_pair(model, x, y, where):
     if not is_array(x):
         return
-    takes, gives = _shape(model, "input"), _shape(model, "output")
     if not len(x) or not np.isfinite(x).all():
-        raise ValueError(f"{x_name} must be finite numbers, of one image or more.")
-    if takes and _without_ones(takes) != _without_ones(np.shape(x)[1:]):
-        raise ValueError(
-            f"{x_name} must have the shape (n, {_text(takes)}) that the model takes, "
-            f"not {np.shape(x)}."
-        )
-    loss = _loss_name(model)
-    if y is None and (is_vae(model) or loss):
-        raise ValueError(f"{y_name} is missing: give the targets, fit(x, y).")
-    if y is None or not hasattr(y, "shape"):
+        raise ValueError(f"x{where} must be finite numbers, of one image or more.")
+    takes, rows = _shape(model, "input"), np.shape(x)[1:]
+    if takes and _without_ones(takes) != _without_ones(rows):
+        raise ValueError(f"x{where} must have rows of the shape {takes}, not {rows}.")
+    loss = "binary_crossentropy" if is_vae(model) else _loss_name(model)
+    if y is None and loss:
+        raise ValueError(f"y{where} is missing: give the targets, fit(x, y).")
+    if not is_array(y):
         return
-    if not is_array(y) or len(y) != len(x) or not np.isfinite(y).all():
-        raise ValueError(f"{y_name} must be finite numbers, as many rows as x has.")
+    if len(y) != len(x) or not np.isfinite(y).all():
+        raise ValueError(f"y{where} must be finite numbers, as many rows as x has.")
+    gives, rows = _shape(model, "output"), np.shape(y)[1:]
     low, high = np.min(y), np.max(y)
     if "sparse" in loss:
-        if low < 0 or (gives and high >= gives[-1]):
-            last = f" to {gives[-1] - 1}" if gives else ""
-            raise ValueError(f"{y_name} must be classes from 0{last}.")
+        last = gives[-1] - 1 if gives else np.inf
+        if not 0 <= low <= high <= last:
+            raise ValueError(f"y{where} must be classes from 0 to {last}.")
         return
-    if is_vae(model) or "crossentropy" in loss:
-        if not -1e-6 <= low <= high <= 1 + 1e-6:  # allow rounding errors
-            raise ValueError(
-                f"{y_name} must be from 0 to 1, where a cross-entropy has a meaning: "
-                "divide pixels from 0 to 255 by 255."
-            )
-    if gives and loss and _without_ones(gives) != _without_ones(np.shape(y)[1:]):
+    if "crossentropy" in loss and not -1e-6 <= low <= high <= 1 + 1e-6:  # rounding
         raise ValueError(
-            f"{y_name} must have the shape (n, {_text(gives)}) of the model's output, "
-            f"not {np.shape(y)}."
+            f"y{where} must be from 0 to 1, where a cross-entropy has a meaning: "
+            "divide pixels from 0 to 255 by 255."
         )
+    if is_vae(model):
+        gives = _decoded_shape(model, x, where)
+    if gives and loss and _without_ones(gives) != _without_ones(rows):
+        raise ValueError(f"y{where} must have rows of the shape {gives}, not {rows}.")
 
 
-def _check_vae(model, x, y):
-    """Refuse a VAE whose parts do not fit, or whose decoder leaves [0, 1]."""
-    seeds = noise_states(model)
+def _decoded_shape(model, x, where):
+    """The shape of a VAE's output without the batch; refuses one that leaves [0, 1]."""
+    noise = snapshot(noise_states(model))
     try:
         x_hat = np.asarray(model(x[:32], training=False))
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0][:99]
         raise ValueError(
-            "The VAE cannot be called on x: its encoder must return z_mean and "
-            f"z_log_var, codes of the length that its decoder takes ({reason})."
+            f"The VAE cannot be called on x{where}: its encoder must return z_mean and "
+            "z_log_var, codes of the length that its decoder takes "
+            f"({first_line(error)})."
         ) from None
     finally:
-        for variable, value in seeds:
-            variable.assign(value)
-    if not -1e-3 <= x_hat.min() <= x_hat.max() <= 1 + 1e-3:
+        restore(noise)
+    low, high = x_hat.min(), x_hat.max()
+    if not -1e-3 <= low <= high <= 1 + 1e-3:
         raise ValueError(
             "The decoder's output must lie in [0, 1], and goes from "
-            f"{x_hat.min():.3g} to {x_hat.max():.3g}: end it with activation='sigmoid'."
+            f"{low:.3g} to {high:.3g}: end it with activation='sigmoid'."
         )
-    if is_array(y) and x_hat.shape[1:] != np.shape(y)[1:]:
-        raise ValueError(
-            f"y must have the shape (n, {_text(x_hat.shape[1:])}) of the decoder's "
-            f"output, not {np.shape(y)}."
-        )
+    return x_hat.shape[1:]
 
 
 def integer(name, value, lowest=1):
+    """An argument as an integer.
+
+    Raises:
+        ValueError: it is none, or below `lowest`.
+    """
     try:
         number = operator.index(value)
     except TypeError:
@@ -118,32 +108,32 @@ def integer(name, value, lowest=1):
     return number
 
 
+def first_line(error):
+    """The first line of an error's message, at most 99 characters of it."""
+    return str(error).strip().partition("\n")[0][:99]
+
+
 def _shape(model, end):
     """The shape of a model's only input or output without the batch, or None."""
     try:
         shape = getattr(model, f"{end}_shape", None)
     except ValueError:  # not built yet
         return None
-    known = isinstance(shape, tuple) and all(isinstance(n, int) for n in shape[1:])
-    return shape[1:] if known and len(shape) > 1 else None
+    is_known = isinstance(shape, tuple) and all(type(n) is int for n in shape[1:])
+    return shape[1:] if is_known else None
 
 
 def _without_ones(shape):
     return [n for n in shape if n != 1]
 
 
-def _text(shape):
-    return ", ".join(map(str, shape))
-
-
 def _loss_name(model):
     """The name of Keras' own loss, as a function's; "" for others, or several."""
-    try:
-        loss = keras.losses.get(model.loss)
-    except (ValueError, TypeError):
-        return ""
+    loss = model.loss
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
     function = getattr(loss, "fn", loss)  # a loss object wraps a function
-    if not getattr(function, "__module__", "").startswith("keras."):
-        return ""
     name = getattr(function, "__name__", "")
-    return "" if name in ("ctc", "circle") else name  # their targets have other shapes
+    is_keras = str(getattr(function, "__module__", "")).startswith("keras.")
+    # The targets of ctc and circle have other shapes.
+    return name if is_keras and name not in ("ctc", "circle") else ""

@@ -1,8 +1,8 @@
 """`fit`: Keras' `model.fit`, with each epoch as one XLA program.
 
-The loop is Keras' own. `WholeEpochs`, the list of callbacks that it gets, lets one
-"step" of that loop be a whole epoch, and one test step the whole validation. What this
-cannot do is left to `model.fit` as it is; `fallback_reason` says why.
+The loop is Keras' own. The callback `WholeEpochs` lets one "step" of that loop be a
+whole epoch, and one test step the whole validation. What this cannot do is left to
+`model.fit` as it is; `fallback_reason` says why.
 """
 
 import functools
@@ -14,27 +14,14 @@ from course import backend  # noqa: F401  isort: skip  (before Keras)
 import keras
 import numpy as np
 
-from course.checkpoints import (
-    Checkpoint,
-    checkpoint_folder,
-    noise_states,
-    training_state,
-)
-from course.checks import check_data, integer, is_array, is_vae
+from course import checkpoints
+from course.checks import check_data, first_line, integer, is_array, is_vae
 
 
 def fit(
-    model,
-    x=None,
-    y=None,
-    *,
-    batch_size=128,
-    epochs=1,
-    verbose=1,
-    callbacks=None,
-    validation_data=None,
-    **options,
-):
+    model, x=None, y=None, *, batch_size=128, epochs=1, verbose=1, callbacks=None,
+    validation_data=None, **options,
+):  # fmt: skip
     """`model.fit`, faster: the same steps, with each epoch as one XLA program.
 
     Takes what `model.fit` takes and returns its History. The order of the images in an
@@ -69,210 +56,172 @@ def fit(
     check_data(model, x, y, validation_data)
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
-    callbacks = keras.tree.flatten(callbacks or [])
-    reason = fallback_reason(model, x, y, validation_data, callbacks, options)
-    guard, line = DivergenceGuard(), [Progress()] if verbose else []
-    callbacks = [guard, *callbacks, *line]
-    try:
-        if reason is None:
-            pairs = [(x, y), validation_data and tuple(validation_data)]
-            callbacks = training = WholeEpochs(
-                model, callbacks, pairs, epochs, batch_size, **options
-            )
-            try:
-                return training.fit()
-            except ProgramFailed as failure:
-                reason = f"XLA cannot train this model here ({failure})"
+    users = keras.tree.flatten(callbacks or [])
+    reason = fallback_reason(model, x, y, validation_data, users, options)
+    data = dict(x=x, y=y, validation_data=validation_data, batch_size=batch_size)
+    guard, whole_epochs = DivergenceGuard(), None
+    callbacks = [guard, *users, keras.callbacks.History()]
+    if reason is None:
+        whole_epochs = WholeEpochs(model, **data, **options)
+        callbacks.append(whole_epochs)
+        if folder := checkpoints.checkpoint_folder(users):
+            about = whole_epochs.seed, epochs, options
+            callbacks.append(checkpoints.Checkpoint(folder, users, data, about))
+        data, options = whole_epochs.stand_in, {}
+    else:
         print(f"Training with Keras' own fit: {reason}.")
+    if verbose:
+        callbacks.append(Progress())
+    try:
         return model.fit(
-            x, y, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=0,
-            validation_data=validation_data, **options,
-        )  # fmt: skip
+            **data, **options, epochs=epochs, verbose=0, callbacks=callbacks
+        )
     except Diverged as message:
         print(message)
-        guard.restore()
+        checkpoints.restore(guard.before)
         model.optimizer.finalize_variable_values(model.trainable_variables)
-        for callback in getattr(callbacks, "callbacks", callbacks):
+        for callback in callbacks:
             callback.on_train_end(guard.logs)
         return model.history
     except KeyboardInterrupt:
-        guard.restore()
+        checkpoints.restore(guard.before)
         raise
-
-
-class ProgramFailed(Exception):
-    """The program of an epoch failed before the first epoch had ended."""
-
-
-class Diverged(Exception):
-    """An epoch gave what no training should go on from."""
+    finally:
+        if whole_epochs:
+            whole_epochs.put_back()
 
 
 # ---------------------------------------------------------------- epochs as programs
 
 
-class WholeEpochs(keras.callbacks.CallbackList):
-    """Callbacks for `model.fit`, which let one step of Keras' loop be a whole epoch.
+class WholeEpochs(keras.callbacks.Callback):
+    """Lets one step of Keras' loop be a whole epoch; stands after a user's callbacks.
 
-    Keras' loop calls `model.train_function` between `on_train_batch_begin` and
-    `on_train_batch_end`. It gets a data set of a single batch, and between these hooks
-    `train_function` is the program of an epoch; likewise `test_function` is that of the
-    validation between `on_test_begin` and `on_test_end`. At all other times, such as in
-    `model.evaluate` called by a callback, the functions are those from before.
+    Keras' loop gets `stand_in`, data sets of a single batch. So it calls
+    `model.train_function` once in an epoch and `model.test_function` once in a
+    validation, and for this one call the function is a program. At all other times,
+    such as in `model.evaluate` called by a callback, it is that from before.
+
+    A program that fails the first time is not used again: the model gets back the
+    state from before, and Keras' functions take one step after the other.
     """
 
     def __init__(
-        self, model, callbacks, pairs, epochs, batch_size, shuffle=True,
-        initial_epoch=0, validation_freq=1, validation_batch_size=None,
+        self, model, x, y, validation_data, batch_size, shuffle=True,
+        validation_batch_size=None, **options,
     ):  # fmt: skip
-        sizes = [batch_size, validation_batch_size or batch_size]
+        super().__init__()
         self.seed = random.randrange(2**31)  # of the order of images
-        self.pairs, self.shuffle = pairs, shuffle
-        self.settings = epochs, batch_size, shuffle, initial_epoch, validation_freq
-        self.programs = [pair and Program(*pair, n) for pair, n in zip(pairs, sizes)]
-        self.epoch = self.before = self.former = None
-        self.is_proven = False  # whether a whole epoch has been trained in this way
-        self.is_active = True  # whether epochs are programs
-        own = (DivergenceGuard, Progress)
-        users = [one for one in callbacks if not isinstance(one, own)]
-        if folder := checkpoint_folder(users):
-            arrays = [array for pair in pairs for array in pair or ()]
-            arrays = [array for array in arrays if array is not None]
-            about = self.seed, *self.settings, validation_batch_size
-            checkpoint = Checkpoint(folder, users, arrays, about)
-            callbacks.insert(1 + len(users), checkpoint)
-        steps = self.programs[0].steps
-        super().__init__(
-            callbacks, add_history=True, model=model, epochs=epochs, verbose=0,
-            steps=steps,
-        )  # fmt: skip
-        self.noise = noise_states(model)
-
-    def fit(self):
-        """Train with Keras' loop, on data sets of a single batch that stand for all.
-
-        Raises:
-            ProgramFailed: in the first epoch; the model is as it was before it.
-        """
-        import tensorflow as tf
-
-        data, validation = (
-            program and tf.data.Dataset.from_tensors(program.first_batch())
-            for program in self.programs
+        self.shuffle, self.former, self.has_failed = shuffle, None, False
+        self.noise = checkpoints.snapshot(checkpoints.noise_states(model))
+        self.training = Program(model, "train", x, y, batch_size)
+        self.validation = validation_data and Program(
+            model, "test", *validation_data, validation_batch_size or batch_size
         )
-        epochs, _, _, initial_epoch, validation_freq = self.settings
-        try:
-            return self.model.fit(
-                data, epochs=epochs, callbacks=self, verbose=0, shuffle=False,
-                validation_data=validation, initial_epoch=initial_epoch,
-                validation_freq=validation_freq,
-            )  # fmt: skip
-        finally:
-            self._put_back()
+        self.stand_in = {
+            "x": self.training.first_batch(),
+            "validation_data": self.validation and self.validation.first_batch(),
+            "shuffle": False,  # Keras warns of shuffling a data set
+            **options,
+        }
+
+    def set_params(self, params):
+        super().set_params(params)
+        params["steps"] = self.training.steps  # all callbacks have the same `params`
 
     def on_train_begin(self, logs=None):
-        if self.epoch is None:  # not again where Keras' own fit takes over
-            super().on_train_begin(logs)
+        # Keras' BackupAndRestore sets the first epoch, and keeps no states of noise.
+        steps = self.training.steps + (self.validation.steps if self.validation else 0)
+        done = steps * (self.model._initial_epoch or 0)
+        for variable, (key, count) in self.noise:
+            if np.array_equal(variable.numpy(), [key, count]):
+                variable.assign([key, count + done])
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.epoch != epoch:
-            self.epoch = epoch
-            super().on_epoch_begin(epoch, logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, logs)
-        self.is_proven, self.before = True, None
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.is_active:
-            self._put("train_function", self._train)
-        else:
-            super().on_train_batch_begin(batch, logs)
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.is_active:
-            self._put_back()
-        else:
-            super().on_train_batch_end(batch, logs)
+        order = np.arange(self.training.length)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(order))
+        self._replace(self.training, order)
 
     def on_test_begin(self, logs=None):
-        super().on_test_begin(logs)
-        if self.is_active:
-            self._put("test_function", self._test)
+        self._replace(self.validation, np.arange(self.validation.length))
 
-    def on_test_end(self, logs=None):
-        self._put_back()
-        super().on_test_end(logs)
-
-    def _put(self, name, function):
+    def _replace(self, program, order):
+        """Let the next call of the model's function run a program."""
+        name = f"{program.kind}_function"
         self.former = name, getattr(self.model, name)
-        setattr(self.model, name, function)
+        setattr(self.model, name, lambda iterator: self._run(program, order))
 
-    def _put_back(self):
+    def put_back(self):
+        """Give the model back its own function."""
         if self.former:
             setattr(self.model, *self.former)
             self.former = None
 
-    def _train(self, iterator):
-        program, n = self.programs[0], len(self.pairs[0][0])
-        order = np.arange(n)
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(n)
-        if self.epoch and self.before is None and not self.is_proven:
-            # Keras' BackupAndRestore does not keep the states of the noise.
-            steps = sum(program.steps for program in self.programs if program)
-            for variable, (key, count) in self.noise:
-                if np.array_equal(variable.numpy(), [key, count]):
-                    variable.assign([key, count + self.epoch * steps])
-        return self._run(program, "train_step", order)
-
-    def _test(self, iterator):
-        program = self.programs[1]
-        return self._run(program, "test_step", np.arange(len(self.pairs[1][0])))
-
-    def _run(self, program, step, order):
-        if self.is_proven:
-            return program.run(self.model, step, order)
-        state = training_state(self.model)
-        if self.before is None:
-            self.before = [variable.numpy() for variable in state]
+    def _run(self, program, order):
+        self.put_back()
+        if self.has_failed:
+            return program.run_by_batches(order)
+        if program.is_proven:
+            return program.run(order)
+        before = checkpoints.snapshot(checkpoints.training_state(self.model))
         try:
-            logs = program.run(self.model, step, order)
-            return keras.tree.map_structure(np.asarray, logs)  # errors show here
+            logs = keras.tree.map_structure(np.asarray, program.run(order))
         except Exception as error:  # devices without XLA raise one or another
-            for variable, value in zip(state, self.before):
-                variable.assign(value)
-            self._put_back()
-            self.is_active = False
+            checkpoints.restore(before)
+            self.model.reset_metrics()
             if self.model.jit_compile:  # Keras would compile the same again
                 self.model.jit_compile = False
                 self.model.train_function = self.model.test_function = None
-            reason = str(error).strip().partition("\n")[0][:99]
-            raise ProgramFailed(f"{type(error).__name__}: {reason}") from error
+            print(
+                "Training with Keras' own fit: XLA cannot train this model here "
+                f"({type(error).__name__}: {first_line(error)})."
+            )
+            self.has_failed = True
+            return program.run_by_batches(order)
+        program.is_proven = True
+        return logs
 
 
 class Program:
-    """All batches of arrays (x, y), the smaller last one included, in one program."""
+    """A model's steps on all batches of arrays, the smaller last one included."""
 
-    def __init__(self, x, y, batch_size):
+    def __init__(self, model, kind, x, y, batch_size):
+        """`kind` is "train" or "test"."""
         arrays = [x] if y is None or y is x else [x, y]  # x = y is gathered once
+        self.model, self.kind, self.is_proven = model, kind, False
         self.tensors = [_tensor(array) for array in arrays]
         self.copies = 2 if y is x else 1
-        self.size, self.steps = min(batch_size, len(x)), -(-len(x) // batch_size)
+        self.length, self.size = len(x), min(batch_size, len(x))
+        self.steps = -(-self.length // self.size)
 
     def first_batch(self):
-        return self.copies * tuple(tensor[: self.size] for tensor in self.tensors)
+        """A data set of the first batch."""
+        import tensorflow as tf
 
-    def run(self, model, step, order):
-        """Call the model's `train_step` or `test_step` on all batches in this order."""
+        batch = _batch(self.tensors, np.arange(self.size), self.copies)
+        return tf.data.Dataset.from_tensors(batch)
+
+    def run(self, order):
+        """Take all steps in one XLA program, on the images in this order."""
         import tensorflow as tf
 
         shapes = [(tensor.shape, tensor.dtype) for tensor in self.tensors]
-        key = step, self.size, self.copies, *shapes
-        compiled = Programs.of(model).compiled
-        if key not in compiled:
-            compiled[key] = _compile(getattr(model, step), self.size, self.copies)
-        return compiled[key](tf.constant(order, "int32"), self.tensors)
+        key = self.kind, self.size, self.copies, *shapes
+        programs = _programs(self.model)
+        if key not in programs:
+            step = getattr(self.model, f"{self.kind}_step")
+            programs[key] = _compile(step, self.size, self.copies)
+        return programs[key](tf.constant(order, "int32"), self.tensors)
+
+    def run_by_batches(self, order):
+        """Take the same steps with Keras' own function, one call for each."""
+        getattr(self.model, f"make_{self.kind}_function")()
+        step = getattr(self.model, f"{self.kind}_function")
+        for start in range(0, self.length, self.size):
+            rows = order[start : start + self.size]
+            logs = step(iter([_batch(self.tensors, rows, self.copies)]))
+        return logs
 
 
 def _compile(step, size, copies):
@@ -281,8 +230,7 @@ def _compile(step, size, copies):
 
     def epoch(order, tensors):
         def batch(start, count):
-            rows = tf.slice(order, [start], [count])
-            return step(copies * tuple(tf.gather(tensor, rows) for tensor in tensors))
+            return step(_batch(tensors, tf.slice(order, [start], [count]), copies))
 
         def one_more(start):
             batch(start, size)
@@ -298,22 +246,23 @@ def _compile(step, size, copies):
     return tf.function(functools.partial(epoch), jit_compile=True, autograph=False)
 
 
-class Programs:
+def _batch(tensors, rows, copies):
+    import tensorflow as tf
+
+    return copies * tuple(tf.gather(tensor, rows) for tensor in tensors)
+
+
+def _programs(model):
     """The compiled programs of a model, kept with it: TensorFlow never frees one.
 
     They are made again after `compile`, and when other weights are trainable.
     """
-
-    def __init__(self, parts):
-        self.parts, self.compiled = parts, {}
-
-    @classmethod
-    def of(cls, model):
-        parts = [model.optimizer, *model.metrics, *model.trainable_variables]
-        programs = vars(model).get("_programs")
-        if programs is None or list(map(id, parts)) != list(map(id, programs.parts)):
-            programs = vars(model)["_programs"] = cls(parts)  # unseen by Keras
-        return programs
+    parts = [model.optimizer, *model.metrics, *model.trainable_variables]
+    former, programs = vars(model).get("_programs", ([], {}))
+    if list(map(id, parts)) != list(map(id, former)):
+        programs = {}
+        vars(model)["_programs"] = parts, programs  # unseen by Keras
+    return programs
 
 
 def _tensor(array):
@@ -327,11 +276,10 @@ def _tensor(array):
 # ---------------------------------------------------------------- when Keras trains
 
 
-BATCH_HOOKS = [
-    f"on_{kind}batch_{end}"
-    for kind in ("", "train_", "test_")
-    for end in ("begin", "end")
-]
+BATCH_HOOKS = (
+    "on_batch_begin", "on_train_batch_begin", "on_test_batch_begin",
+    "on_batch_end", "on_train_batch_end", "on_test_batch_end",
+)  # fmt: skip
 SUPPORTED = {"shuffle", "initial_epoch", "validation_freq", "validation_batch_size"}
 
 
@@ -351,8 +299,7 @@ def fallback_reason(model, x, y, validation_data, callbacks, options):
     if unsupported := set(options) - SUPPORTED:
         return f"it was given {', '.join(sorted(unsupported))}"
     for name in ("fit", "evaluate", "make_train_function", "make_test_function"):
-        method = getattr(model, name)
-        if getattr(method, "__func__", method) is not getattr(keras.Model, name):
+        if checkpoints.override(model, name, keras.Model):
             return f"{type(model).__name__} has its own {name}"
     if not (is_array(x) and (y is None or is_array(y))):
         return "x and y are not both arrays"
@@ -361,21 +308,14 @@ def fallback_reason(model, x, y, validation_data, callbacks, options):
         if len(pair) != 2 or not all(map(is_array, pair)):
             return "validation_data is not a pair of arrays"
     for callback in callbacks:
+        # Keras' own hooks return at once where save_freq is "epoch".
+        is_idle = getattr(callback, "save_freq", None) == "epoch"
         for hook in BATCH_HOOKS:
-            if _acts(callback, hook):
+            function = checkpoints.override(callback, hook)
+            is_keras = str(getattr(function, "__module__", "")).startswith("keras.")
+            if function and not (is_idle and is_keras):
                 return f"{type(callback).__name__} acts on batches"
     return None
-
-
-def _acts(callback, hook):
-    """Whether a callback's hook does anything; inherited and instance hooks count."""
-    method = getattr(callback, hook, None)
-    function = getattr(method, "__func__", method)
-    if function is getattr(keras.callbacks.Callback, hook):
-        return False
-    # Keras' own callbacks with save_freq="epoch" return at once from the hook.
-    is_keras = getattr(function, "__module__", "").startswith("keras.")
-    return not (is_keras and getattr(callback, "save_freq", None) == "epoch")
 
 
 # ---------------------------------------------------------------- callbacks
@@ -387,10 +327,10 @@ class DivergenceGuard(keras.callbacks.Callback):
     So no other callback sees, or saves, the epoch that went wrong.
     """
 
-    good = logs = None
+    before, logs = (), None
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.good = [(v, v.numpy()) for v in training_state(self.model)]
+        self.before = checkpoints.snapshot(checkpoints.training_state(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
         losses = [value for name, value in logs.items() if name.endswith("loss")]
@@ -406,25 +346,23 @@ class DivergenceGuard(keras.callbacks.Callback):
                 "Training stopped: a reconstruction term below 0 means targets outside "
                 "[0, 1]. Divide pixels from 0 to 255 by 255."
             )
-        self.good, self.logs = None, logs
+        self.before, self.logs = (), logs
 
-    def restore(self):
-        """Give the model the weights of the last completed epoch."""
-        for variable, value in self.good or []:
-            variable.assign(value)
+
+class Diverged(Exception):
+    """An epoch gave what no training should go on from."""
 
 
 class Progress(keras.callbacks.Callback):
     """Keeps one line up to date: epoch, losses, time left."""
 
     def on_train_begin(self, logs=None):
-        resumed = self.params.get("resumed")  # by `Checkpoint`
         self.now, self.handle = time.perf_counter(), None
-        self.start = self.now - (resumed["seconds"] if resumed else 0)
-        done = resumed["done"] if resumed else 0
+        self.start = self.params.get("start", self.now)  # of a resumed training
+        done = self.model._initial_epoch or 0
         if done and done == self.params["epochs"]:
-            last = {name: values[-1] for name, values in resumed["history"].items()}
-            self.on_epoch_end(done - 1, last)
+            history = self.model.history.history
+            self.on_epoch_end(done - 1, {name: history[name][-1] for name in history})
         else:
             self._show(f"epoch {done + 1}, compiling first")
 

@@ -67,8 +67,8 @@ def test_near_right_arguments_are_taken_as_keras_takes_them(capsys):
     "options, name",
     [
         (dict(validation_data=SMALL), "validation_data"),
-        (dict(validation_data=(SMALL,)), "validation_data"),
-        (dict(validation_data=(SMALL, None)), "validation_data"),
+        (dict(validation_data=(SMALL,)), "y of validation_data"),
+        (dict(validation_data=(SMALL, None)), "y of validation_data"),
         (dict(validation_data=(SMALL, SMALL[:5])), "y of validation_data"),
         (dict(validation_data=(SMALL[:, 1:], SMALL)), "x of validation_data"),
         (dict(batch_size=0), "batch_size"),
@@ -116,6 +116,17 @@ def test_a_limit_on_steps_is_left_to_keras(capsys, monkeypatch):
     monkeypatch.setattr(keras.config, "max_steps_per_epoch", lambda: 1)
     fit(compiled_dense())
     assert "steps of an epoch are limited" in capsys.readouterr().out
+
+
+def test_a_model_with_a_function_of_its_own_for_steps_keeps_it(capsys):
+    class Own(keras.Sequential):
+        def make_train_function(self, force=False):
+            super().make_train_function(force)
+
+    model = Own([keras.Input((20,)), keras.layers.Dense(20)])
+    model.compile("sgd", loss="mse")
+    fit(model, epochs=1)
+    assert "Own has its own make_train_function" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- targets

@@ -243,6 +243,14 @@ def test_a_callback_with_a_state_is_stored_and_restored(resume, capsys):
     assert longer["loss"][:EPOCHS] == history["loss"]
 
 
+def test_the_history_of_a_resumed_training_names_the_epochs_that_were_trained(resume):
+    options = dict(epochs=6, initial_epoch=2, verbose=0)
+    with pytest.raises(Crash):
+        vh.fit(tiny(), X, X, callbacks=[crash_at(4)], **options)
+    resume()
+    assert vh.fit(tiny(), X, X, **options).epoch == [2, 3, 4, 5]
+
+
 def test_nobody_resumes_without_asking(monkeypatch, tmp_path, capsys):
     monkeypatch.delenv("VAE_COURSE_RESUME", raising=False)
     for _ in range(2):
