@@ -16,7 +16,8 @@ run: data  ## set up, get the data, run chapters 01 to 04 in full, render the pa
 test: .venv/tests  ## set up, lint, run the unit tests and all notebooks in quick mode
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=5
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
+	    --durations=5
 
 lab: .venv/course  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab notebooks

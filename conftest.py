@@ -1,5 +1,7 @@
 """Under pytest, everything runs in quick mode, on the sample, without a network."""
 
+import contextlib
+import importlib.metadata
 import os
 from pathlib import Path
 
@@ -10,3 +12,14 @@ SAMPLE = Path(__file__).parent / "course" / "assets" / "sample"
 os.environ["VAE_COURSE_QUICK"] = "1"
 os.environ["FASHION_MNIST_DIR"] = str(SAMPLE)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes at a time would compete
+
+# Much of the time goes into compiling models that then train for a second. Without
+# optimisation, XLA compiles a small one in a third to a half of the time. Full runs,
+# such as .ci/run's, compile as readers' do.
+if "XLA_FLAGS" not in os.environ:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        flags = "--xla_backend_optimization_level=0"
+        # TensorFlow ends at a flag that it does not know, as other versions might.
+        if importlib.metadata.version("tensorflow").startswith("2.21."):
+            flags += " --xla_cpu_use_fusion_emitters=false"
+        os.environ["XLA_FLAGS"] = flags

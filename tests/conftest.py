@@ -16,10 +16,13 @@ if sys.platform == "linux" and "TF_XLA_FLAGS" not in os.environ:
     os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
 
 import course
-import vae_helpers as vh
 from course.data import load_sample
 
 LONGEST = (
+    "tests/test_fit.py",
+    "tests/test_resume.py",
+    "notebooks/05",
+    "notebooks/06",
     "killed_again",
     "make_run_stopped",
     "are_saved_and_loaded_again",
@@ -27,9 +30,18 @@ LONGEST = (
 )
 
 
+def pytest_collectstart():
+    """Import the helper before any test imports Keras: it sets the backend.
+
+    Not at the top, because with `-n 2` the process that only distributes the tests
+    would import TensorFlow first, and the others wait for it.
+    """
+    import vae_helpers  # noqa: F401
+
+
 def pytest_collection_modifyitems(items):
     """Run the longest tests first, so that two processes end at about the same time."""
-    items.sort(key=lambda item: not any(name in item.name for name in LONGEST))
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
 
 
 @pytest.fixture
@@ -41,6 +53,8 @@ def images():
 @pytest.fixture
 def vae():
     """The baseline VAE with seeded first weights, neither trained nor compiled."""
+    import vae_helpers as vh  # isort: skip  (before Keras)
+
     import keras
 
     keras.utils.set_random_seed(1)

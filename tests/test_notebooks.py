@@ -6,7 +6,6 @@ Each rule is a function, and each is shown to fail on a notebook that breaks it.
 import copy
 import functools
 import gzip
-import html
 import json
 import os
 import re
@@ -575,16 +574,7 @@ def test_tables_show_the_stored_results(name, names):
     assert len(rows) == len(names or expected_ranges()) and "not run" not in text
 
 
-# ---------------------------------------------------------------- pages, versions
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS[:-1], ids=lambda path: path.stem)
-def test_a_rendered_page_has_the_alternative_text(path, site):
-    page = (site / "notebooks" / f"{path.stem}.html").read_text("utf-8")
-    tags = [tag for tag in re.findall(r"<img [^>]*>", page) if "data:image/png" in tag]
-    texts = [html.unescape(re.search(r'\balt="([^"]*)"', tag)[1]) for tag in tags]
-    expected = [figure.metadata["image/png"]["alt"] for figure in figures(read(path))]
-    assert texts == expected
+# ---------------------------------------------------------------- versions
 
 
 def requirements():

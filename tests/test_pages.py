@@ -1,5 +1,6 @@
 """The rendered pages: complete, legible without a network, without broken links."""
 
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -7,6 +8,7 @@ from urllib.parse import unquote
 
 import nbformat
 import pytest
+from test_notebooks import figures, read
 
 import course
 from tools import address, pages, refresh
@@ -159,6 +161,15 @@ def test_figures_and_tables_are_there(tags):
     elements = tags["notebooks/06_small.html"]
     assert ALT in [image.get("alt") for image in attributes_of(elements, "img")]
     assert attributes_of(elements, "table")
+
+
+@pytest.mark.parametrize("path", refresh.notebooks()[:-1], ids=lambda path: path.stem)
+def test_a_rendered_page_has_the_alternative_text(path, site):
+    page = (site / "notebooks" / f"{path.stem}.html").read_text("utf-8")
+    tags = [tag for tag in re.findall(r"<img [^>]*>", page) if "data:image/png" in tag]
+    texts = [html.unescape(re.search(r'\balt="([^"]*)"', tag)[1]) for tag in tags]
+    expected = [figure.metadata["image/png"]["alt"] for figure in figures(read(path))]
+    assert texts == expected
 
 
 def test_links_lead_to_pages_and_otherwise_to_the_repository(tags):

@@ -419,7 +419,11 @@ def test_a_fault_is_reported_in_one_sentence(name, tmp_path):
     sys.platform != "linux",
     reason="sees by the memory maps that TensorFlow is being imported",
 )
-@pytest.mark.parametrize("script", [run, pages, experiments], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "script",
+    [run, *(pytest.param(m, marks=pytest.mark.slow) for m in (pages, experiments))],
+    ids=lambda module: module.__name__,
+)
 def test_a_program_that_is_stopped_while_it_imports_reports_it(script):
     process = subprocess.Popen(
         [sys.executable, "-m", script.__name__],
