@@ -78,7 +78,8 @@ browser: .venv/browser  ## test explorer, JupyterLab and pages in Chromium or Ch
 	$(BIN)/python -m pytest -q -rs tests/test_browser.py
 
 test-slow: .venv/browser  ## the long tests that `make test` leaves out, and browser's
-	$(BIN)/python -m pytest -q -rs --durations=5 -m "slow or browser" $(ARGS) tests
+	XLA_FLAGS= $(BIN)/python -m pytest -q -rs --durations=5 -m "slow or browser" \
+	    $(ARGS) tests
 
 # Environments with other versions: Colab's, the lowest and the newest that requirements.txt
 # admits, and Keras on JAX. In each, what can run there runs. Colab's and the newest are made

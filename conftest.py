@@ -14,8 +14,8 @@ os.environ["FASHION_MNIST_DIR"] = str(SAMPLE)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes at a time would compete
 
 # Much of the time goes into compiling models that then train for a second. Without
-# optimisation, XLA compiles a small one in a third to a half of the time. Full runs,
-# such as .ci/run's, compile as readers' do.
+# optimisation, XLA compiles a small one in a third to a half of the time. The long
+# tests (make test-slow, with XLA_FLAGS empty) and full runs compile as readers' do.
 if "XLA_FLAGS" not in os.environ:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         flags = "--xla_backend_optimization_level=0"
