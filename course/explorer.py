@@ -4,7 +4,7 @@
     explorer.show(page)
 
 `write` makes one self-contained HTML page: a map of codes, sliders, a pad to draw on,
-the models' weights as integers, and plain JavaScript that encodes and decodes
+the models' weights, rounded, and plain JavaScript that encodes and decodes
 with them (course/assets/explorer). `show` displays the page in a notebook. `animate`
 displays an interpolation as an animated PNG.
 """
@@ -36,7 +36,9 @@ SCRIPTS = ("arithmetic.js", "map.js", "controls.js")
 # The activations that the page's JavaScript has.
 ACTIVATIONS = ("linear", "relu", "gelu", "sigmoid", "tanh")
 THRESHOLD = 0.01  # a dimension is inactive if its mean KL (nats) or sd is not above
-SHOWN = 1400  # garments on the map; more would exceed 4 MB with three models
+SHOWN = 1000  # garments on the map; more would exceed 4 MB with three models
+# Of the rounded weights, see `_rounded`. A code must be exact, compared with its cloud.
+STEPS = {"encoder": 2e-5, "decoder": 6e-5}
 CHECKED = 200  # inputs on which the page is compared with Keras
 NOISES = 8  # draws of z with which the page estimates -ELBO; each with its negative
 CELLS = 96  # the density is computed on so many cells along each side of the map
@@ -56,7 +58,7 @@ def write(path, encoder, decoder, x, labels, title="The map of garments", others
             z_mean and z_log_var, each (n, d), or to codes (n, d) for an autoencoder.
         decoder: Dense layers in sequence, (n, d) -> (n, 784).
         x: images (n, 784) in [0, 1] on which the models were not trained. The first
-            1,400 are on the map. All give the density of codes and each dimension's
+            1,000 are on the map. All give the density of codes and each dimension's
             mean KL.
         labels: the classes of `x`, (n,), integers from 0 to 9.
         title: the page's title, plain text.
@@ -120,15 +122,22 @@ def read(path):
     match = re.search(script, page)
     if not match:
         raise ValueError(f"{Path(path).name} is not a page that explorer.write made.")
-    stored = json.loads(match[1])
+    return _unpacked(json.loads(match[1]))
+
+
+def _unpacked(stored):
+    """What `_packed` got, of its JSON."""
     text = stored["arrays"].translate(str.maketrans(SAFE, UNSAFE))
     data = zlib.decompress(base64.b85decode(text))
 
     def unpacked(value):
         if isinstance(value, dict) and "start" in value:
-            kind, shape = np.dtype(value["type"]), value["shape"]
-            flat = np.frombuffer(data, kind, math.prod(shape), value["start"])
-            return flat.reshape(shape)
+            kind, shape, start = value["type"], value["shape"], value["start"]
+            count = math.prod(shape)
+            if kind != "int16":
+                return np.frombuffer(data, kind, count, start).reshape(shape)
+            low, high = np.frombuffer(data, "int8", 2 * count, start).reshape(2, *shape)
+            return low + np.int16(256) * high
         if isinstance(value, dict):
             return {key: unpacked(inner) for key, inner in value.items()}
         return (
@@ -141,15 +150,19 @@ def read(path):
 def _packed(page):
     """A dictionary as JSON; its arrays are compressed together, named "arrays".
 
-    In place of an array stand its type, shape, and first byte, a multiple of four. In
-    base 85 five letters hold four bytes, in base 64 they would hold less.
+    In place of an array stand its type, shape, and first byte, a multiple of four. Of
+    int16 all low bytes come first, then all high ones (mostly 0, so they take no room).
+    In base 85 five letters hold four bytes, in base 64 they would hold less.
     """
     data = bytearray()
 
     def packed(value):
         if isinstance(value, np.ndarray):
-            start = len(data)
-            data.extend(value.tobytes() + bytes(-value.nbytes % 4))
+            start, stored = len(data), value.tobytes()
+            if value.dtype == "int16":
+                low = value.astype("int8")  # value = low + 256 * high
+                stored = low.tobytes() + ((value - low) >> 8).astype("int8").tobytes()
+            data.extend(stored + bytes(-len(stored) % 4))
             return {"type": value.dtype.name, "shape": value.shape, "start": start}
         if isinstance(value, dict):
             return {key: packed(inner) for key, inner in value.items()}
@@ -174,7 +187,7 @@ def decode(model, z):
     Raises:
         ValueError: z is not finite, or has another shape.
     """
-    z, dimensions = np.asarray(z, "float32"), model["dimensions"]
+    z, dimensions = np.asarray(z, "float64"), model["dimensions"]
     if z.ndim != 2 or z.shape[1] != dimensions or not np.isfinite(z).all():
         raise ValueError(
             f"z must be finite codes (n, {dimensions}); "
@@ -197,7 +210,14 @@ def score(model, x):
     The mean over `NOISES` fixed draws of z; for an autoencoder, the reconstruction
     error of the code in nats.
     """
-    return _nats(x, *encode(model, x), model["noise"], lambda z: decode(model, z))
+    z_mean, z_log_var = encode(model, x)
+    sd = 0 if z_log_var is None else np.exp(0.5 * z_log_var)
+    kl = 0 if z_log_var is None else vh.kl_to_prior(z_mean, z_log_var)
+    errors = [
+        vh.bernoulli_nll(x, decode(model, z_mean + sd * draw))
+        for draw in model["noise"]
+    ]
+    return np.mean(errors, axis=0) + np.sum(kl, axis=-1)
 
 
 def _forward(layers, x):
@@ -215,14 +235,6 @@ def _split(model, codes):
     return codes[:, :dimensions], codes[:, dimensions:] if is_vae else None
 
 
-def _nats(x, z_mean, z_log_var, noise, decoder):
-    """-ELBO of images x in nats, (n,), with the draws of `noise` (k, d)."""
-    sd = 0 if z_log_var is None else np.exp(0.5 * z_log_var)
-    kl = 0 if z_log_var is None else vh.kl_to_prior(z_mean, z_log_var)
-    errors = [vh.bernoulli_nll(x, decoder(z_mean + sd * draw)) for draw in noise]
-    return np.mean(errors, axis=0) + np.sum(kl, axis=-1)
-
-
 # ---------------------------------------------------------------- what it holds
 
 
@@ -231,72 +243,74 @@ def _described(encoder, decoder, x):
     z_mean, z_log_var = _encode(encoder, x)
     dimensions, is_vae = z_mean.shape[1], z_log_var is not None
     kind = "VAE" if is_vae else "Autoencoder"
-    model = {
-        "name": f"{kind}, {dimensions} dimension{'s' * (dimensions != 1)}",
-        "dimensions": dimensions,
-        "encoder": _quantize(_dense_layers(encoder, "encoder", 784)),
-        "decoder": _quantize(_dense_layers(decoder, "decoder", dimensions)),
-    }
-    width = len(model["decoder"][-1]["bias"])
-    if width != 784:
-        raise ValueError(f"decoder must return images of 784 pixels, not {width}.")
     half = np.random.default_rng(vh.SEED).normal(size=(NOISES // 2, dimensions))
     noise = np.concatenate([half, -half]) if is_vae else np.zeros((1, dimensions))
-    model["noise"] = noise.astype("float32")
+    exact = {
+        "name": f"{kind}, {dimensions} dimension{'s' * (dimensions != 1)}",
+        "dimensions": dimensions,
+        "encoder": _dense_layers(encoder, "encoder", 784),
+        "decoder": _dense_layers(decoder, "decoder", dimensions),
+        "noise": noise.astype("float32"),
+    }
+    width = len(exact["decoder"][-1]["bias"])
+    if width != 784:
+        raise ValueError(f"decoder must return images of 784 pixels, not {width}.")
+    _check_layers(exact, encoder, decoder, x[:CHECKED])
+    model = exact | {part: _rounded(exact[part], STEPS[part]) for part in STEPS}
     if is_vae:
         use = np.asarray(vh.kl_to_prior(z_mean, z_log_var)).mean(axis=0)
     else:
         use = z_mean.std(axis=0)
     model |= {"unit": "nats" if is_vae else "sd", "use": use.round(6).tolist()}
-    model["differences"] = _compare(model, encoder, decoder, x[:CHECKED])
+    model["differences"] = _compare(model, exact, x[:CHECKED])
     codes = z_mean[:SHOWN]
     scale = float(np.abs(codes).max()) / 32767 or 1.0
     model |= {"codes": np.rint(codes / scale).astype("int16"), "scale": scale}
     model |= _plane(z_mean, z_log_var)
-    log_var = None if z_log_var is None else z_log_var[:SHOWN]
-    nats = _nats(x[:SHOWN], codes, log_var, model["noise"], decoder)
-    excess = nats - vh.bernoulli_nll(x[:SHOWN], x[:SHOWN])  # the pixels' entropy
+    shown = x[:SHOWN]
+    excess = score(exact, shown) - vh.bernoulli_nll(shown, shown)  # the pixels' entropy
     model["excess"] = np.quantile(excess, np.linspace(0, 1, 101)).astype("float32")
     return model
 
 
-def _compare(model, encoder, decoder, x):
-    """The largest differences between the page and Keras.
-
-    Of pixels, decoded from `CHECKED` draws from N(0, I) and from the codes of images x;
-    of those codes; and of -ELBO in nats.
+def _check_layers(exact, encoder, decoder, x):
+    """Compare the model with its layers in sequence, on images x (n, 784).
 
     Raises:
-        ValueError: a model computes something else than its layers in sequence.
+        ValueError: the model computes something else.
     """
     z_mean, z_log_var = _encode(encoder, x)
-    draws = np.random.default_rng(vh.SEED).normal(size=(CHECKED, model["dimensions"]))
-    z = np.concatenate([draws.astype("float32"), z_mean])
-    page_mean, page_log_var = encode(model, x)
-    pairs = {
-        "decoder": (decode(model, z), np.asarray(decoder(z))),
-        "encoder": (page_mean, z_mean),
-    }
-    if z_log_var is not None:
-        pairs["encoder"] = (
-            np.concatenate([page_mean, page_log_var], axis=1),
-            np.concatenate([z_mean, z_log_var], axis=1),
-        )
-    for name, (page, expected) in pairs.items():
-        # NaN fails this comparison.
-        if not np.abs(page - expected).mean() <= 0.1 * expected.std():
+    codes = z_mean if z_log_var is None else np.concatenate([z_mean, z_log_var], axis=1)
+    for name, given, expected in [
+        ("encoder", x, codes),
+        ("decoder", z_mean, np.asarray(decoder(z_mean))),
+    ]:
+        difference = np.abs(_forward(exact[name], given) - expected).mean()
+        if not difference <= 0.01 * expected.std() + 1e-6:  # NaN fails this comparison
             raise ValueError(
                 f"{name} must compute its Dense layers in sequence and nothing else; "
                 "the output of this one differs."
             )
-    nats = score(model, x) - _nats(x, z_mean, z_log_var, model["noise"], decoder)
-    largest = {
-        "pixels": np.abs(np.subtract(*pairs["decoder"])).max(),
-        "codes": np.abs(page_mean - z_mean).max(),
-        "nats": np.abs(nats).max(),
+
+
+def _compare(model, exact, x):
+    """The largest differences between the page and the model in double precision.
+
+    Of pixels, decoded from `CHECKED` draws from N(0, I) and from the codes of images x;
+    of those codes; and of -ELBO in nats. Double precision, because in Keras' float32
+    a pixel near 1 is rounded by up to 3e-8, where -log(1 - pixel) is clipped at 1e-7:
+    an autoencoder with such pixels can be wrong by 30 nats.
+    """
+    z_mean, _ = encode(exact, x)
+    draws = np.random.default_rng(vh.SEED).normal(size=(CHECKED, model["dimensions"]))
+    z = np.concatenate([draws, z_mean])
+    differences = {
+        "pixels": decode(model, z) - decode(exact, z),
+        "codes": encode(model, x)[0] - z_mean,
+        "nats": score(model, x) - score(exact, x),
     }
     # The page prints three decimals. Rounded up, they remain an upper bound.
-    return {name: math.ceil(1000 * float(v)) / 1000 for name, v in largest.items()}
+    return {k: math.ceil(1000 * np.abs(v).max()) / 1000 for k, v in differences.items()}
 
 
 def _plane(z_mean, z_log_var):
@@ -390,7 +404,8 @@ def _dense_layers(model, name, width):
     Two last layers that take the same numbers, z_mean and z_log_var, become one.
 
     Returns:
-        [(kernel, bias, activation)]: arrays (inputs, units) and (units,), and a name.
+        A list of dictionaries with activation, a name; kernel, (inputs, units); bias,
+        (units,); and scale, 1, by which the page multiplies the kernel.
 
     Raises:
         ValueError: the page cannot compute a layer, or the shapes do not fit.
@@ -432,29 +447,31 @@ def _dense_layers(model, name, width):
         if len(kernel) != width:
             raise ValueError(f"{where} takes {len(kernel)} inputs, but gets {width}.")
         width = kernel.shape[1]
-    return [layer[:3] for layer in dense]
+    return [
+        {"activation": activation, "kernel": kernel, "scale": 1.0, "bias": bias}
+        for kernel, bias, activation, _ in dense
+    ]
 
 
-def _quantize(layers):
+def _rounded(layers, step):
     """The layers of `_dense_layers` as the page stores them.
 
-    Kernels are integers with one float32 scale for each column: the column's largest
-    weight becomes ±127, and every weight is rounded to the nearest integer by itself.
-    In layers of at most 128 inputs, where errors hardly average out, it is ±32767.
+    Weights are rounded to multiples of the layer's scale: `step` times their standard
+    deviation, times the square root of their number. So small layers, which cost
+    little, are stored more exactly than large ones.
     """
-    stored = []
-    for kernel, bias, activation in layers:
-        kernel = kernel.astype("float64")
-        kind = "int8" if len(kernel) > 128 else "int16"
-        scale = np.abs(kernel).max(axis=0) / np.iinfo(kind).max
-        scale[scale == 0] = 1  # a column of zeros
-        stored.append({
-            "activation": activation,
-            "kernel": np.rint(kernel / scale).astype(kind),
-            "scale": scale.astype("float32"),
-            "bias": bias.astype("float32"),
+    rounded = []
+    for layer in layers:
+        kernel = layer["kernel"].astype("float64")
+        smallest = np.abs(kernel).max() / 32767
+        scale = max(step * kernel.std() * kernel.size**0.5, smallest) or 1.0
+        rounded.append({
+            **layer,
+            "kernel": np.rint(kernel / scale).astype("int16"),
+            "scale": float(scale),
+            "bias": layer["bias"].astype("float32"),
         })  # fmt: skip
-    return stored
+    return rounded
 
 
 # ---------------------------------------------------------------- in a notebook

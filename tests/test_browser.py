@@ -18,6 +18,8 @@ import keras
 import nbformat
 import numpy as np
 import pytest
+from PIL import Image
+from test_explorer import in_double
 
 import course
 import vae_helpers as vh
@@ -236,9 +238,9 @@ def most_used(page):
 
 
 def test_browser_computes_what_keras_computes(tab, page, pairs):
-    x = load_sample()[2][400:600]
+    x = load_sample()[2][400:600].astype("float64")
     rng = np.random.default_rng(784)
-    codes = [rng.normal(size=(200, d)).astype("float32") for d in (2, 10, 18)]
+    codes = [rng.normal(size=(200, d)) for d in (2, 10, 18)]
     results = tab.evaluate(
         """([codes, images]) => explorer.page.models.map((model, k) => [
           codes[k].map(z => [...explorer.decode(model, z)]),
@@ -249,18 +251,16 @@ def test_browser_computes_what_keras_computes(tab, page, pairs):
     )
     entropy = np.asarray(vh.bernoulli_nll(x, x))
     models = explorer.read(page)["models"]
-    for (decoded, measured), model, z, (encoder, decoder) in zip(
-        results, models, codes, pairs
-    ):
+    for (decoded, measured), model, z, pair in zip(results, models, codes, pairs):
         measured, d = np.array(measured), model["dimensions"]
         assert np.allclose(decoded, explorer.decode(model, z), atol=1e-4)
         assert np.allclose(measured[:, :d], explorer.encode(model, x)[0], atol=1e-3)
         assert np.allclose(measured[:, d], explorer.score(model, x), atol=0.01)
         assert np.allclose(measured[:, d + 1], entropy, atol=0.01)
-        mean, *log_var = np.atleast_1d(encoder(x)) if d == 18 else encoder(x)
-        mean = np.asarray(encoder(x)) if d == 18 else np.asarray(mean)
+        encoder, decoder = map(in_double, pair)
+        mean, *log_var = (encoder(x),) if d == 18 else encoder(x)
         kl, sd = 0, 0
-        if d != 18:
+        if log_var:
             kl = np.asarray(vh.kl_to_prior(mean, log_var[0])).sum(axis=1)
             sd = np.exp(0.5 * np.asarray(log_var[0]))
         draws = [decoder(mean + sd * noise) for noise in model["noise"]]
@@ -271,10 +271,7 @@ def test_browser_computes_what_keras_computes(tab, page, pairs):
             f"\n{model['name']}: largest difference between browser and Keras: "
             f"pixel {pixel:.4f}, -ELBO {largest:.3f} nats"
         )
-        assert pixel < 0.1 and (d != 10 or largest < 2)
-        # The bounds that the page prints are for other inputs of the same kind.
-        assert pixel < 2 * model["differences"]["pixels"] + 1e-3
-        assert largest < 3 * model["differences"]["nats"] + 1e-3
+        assert pixel < 0.1 and largest < 2
 
 
 def test_page_is_ready_and_a_move_is_drawn_quickly(open_tab, page):
@@ -412,6 +409,7 @@ def test_keyboard_alone_reaches_every_control_and_shows_where_it_is(tab):
         "map",
         "plane",
         "density",
+        "path",
         "twenty",
         "random",
         "zero",
@@ -466,6 +464,53 @@ def test_twenty_draws_of_the_autoencoder_lie_in_gaps(tab, page):
     assert counts["sd"] >= 15 and counts["nats"] <= 5
     assert "smears" in notes["sd"] and "no negative numbers" in notes["sd"]
     assert "smears" not in notes["nats"]
+
+
+def test_path_plays_as_a_film_and_is_saved_as_a_picture(tab, page, tmp_path):
+    model = explorer.read(page)["models"][0]
+    tab.locator("#path").check()
+    points = np.array([[-1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    tab.mouse.move(*on_map(tab, points[0]))
+    tab.mouse.down()
+    for point in points[1:]:
+        tab.mouse.move(*on_map(tab, point), steps=10)
+    tab.mouse.up()
+    drawn = np.array(tab.evaluate("explorer.state.path"))
+    assert len(drawn) == 21
+    assert np.allclose(drawn[[0, 10, 20]], points, atol=0.03)
+    wait(tab, "explorer.state.point[1] > 0.99")  # the film's end
+    picked = tab.evaluate("explorer.state.picked")
+    with tab.expect_download() as download:
+        tab.click("#save")
+    download.value.save_as(tmp_path / "path.png")
+    saved = np.asarray(Image.open(tmp_path / "path.png").convert("L"))
+    assert saved.shape == (240, 720)
+    for k in (0, 4, 11):  # equal steps along the path, whose length is 3
+        t = 3 * k / 11
+        at = np.array([[min(t - 1, 1), max(t - 2, 0)]])
+        left, top = 120 * (k % 6) + 4, 120 * (k // 6) + 4
+        shown = saved[top : top + 112 : 4, left : left + 112 : 4].ravel()
+        expected = 255 * explorer.decode(model, at)[0].clip(0, 1)
+        assert np.abs(shown - expected).max() < 12 and np.ptp(shown) > 50
+    tab.locator("#path").uncheck()
+    assert tab.locator("#film").is_hidden()
+    assert picked == tab.evaluate("explorer.state.picked"), "a path picks nothing"
+
+
+def test_path_by_keyboard_does_not_move_by_itself_for_readers_who_want_no_motion(
+    open_tab, page
+):
+    tab = ready(open_tab(page.as_uri(), viewport=DESKTOP, reduced_motion="reduce"))
+    tab.locator("#path").check()
+    tab.focus("#map")
+    for key in ["Shift+ArrowRight"] * 3 + ["Enter"]:
+        tab.keyboard.press(key)
+    assert tab.locator("#film").is_visible() and len(state(tab, "path")) == 4
+    before = state(tab, "point")
+    time.sleep(0.3)
+    assert np.array_equal(state(tab, "point"), before)
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#film").is_hidden() and len(state(tab, "path")) == 2
 
 
 def test_what_is_drawn_is_encoded(tab):

@@ -15,8 +15,7 @@ if (window !== window.parent && window.parent === window.top) {
   part.alone.hidden = false;
 }
 
-const TYPES = { int8: Int8Array, uint8: Uint8Array, int16: Int16Array,
-  float32: Float32Array };
+const TYPES = { uint8: Uint8Array, float32: Float32Array };
 let page;  // what explorer.write stored: models, labels, pictures, ...
 
 // Base 85 as Python writes it, with five letters that need not be escaped in HTML.
@@ -39,9 +38,13 @@ async function unpack({ page, arrays, bytes }) {
   const unpacked = value => {
     if (Array.isArray(value)) return value.map(unpacked);
     if (value === null || typeof value !== "object") return value;
-    if ("start" in value)
-      return new TYPES[value.type](data, value.start,
-        value.shape.reduce((a, b) => a * b, 1));
+    if ("start" in value) {
+      const { type, start } = value, count = value.shape.reduce((a, b) => a * b, 1);
+      if (type !== "int16") return new TYPES[type](data, start, count);
+      const low = new Int8Array(data, start, count);
+      const high = new Int8Array(data, start + count, count);
+      return Int16Array.from(low, (byte, i) => byte + 256 * high[i]);
+    }
     return Object.fromEntries(
       Object.entries(value).map(([key, inner]) => [key, unpacked(inner)]));
   };
@@ -71,7 +74,7 @@ function forward(layers, input) {
       if (value !== 0)
         for (let j = 0; j < width; j++) y[j] += value * kernel[row + j];
     }
-    for (let j = 0; j < width; j++) y[j] = activate(bias[j] + scale[j] * y[j]);
+    for (let j = 0; j < width; j++) y[j] = activate(bias[j] + scale * y[j]);
     x = y;
   }
   return x;

@@ -4,6 +4,7 @@
 const number = (value, digits = 2) =>  // with a minus sign, and without "-0.00"
   (value < -0.5 * 10 ** -digits ? "\u2212" : "") + Math.abs(value).toFixed(digits);
 const large = part.picture.getContext("2d"), strip = part.strip.getContext("2d");
+const reel = part.reel.getContext("2d");
 const pad = part.pad.getContext("2d");
 const restored = part.reconstruction.getContext("2d");
 const small = document.createElement("canvas").getContext("2d");  // the pad's pixels
@@ -53,8 +54,8 @@ function setPoint(point) {
 // ---- models and views
 
 function choose(model) {
-  Object.assign(state, { model, draws: [] });
-  part.draws.hidden = true;
+  Object.assign(state, { model, draws: [], path: [] });
+  part.draws.hidden = part.film.hidden = true;
   const { name, dimensions, unit } = model, isVae = unit === "nats";
   part.map.setAttribute("aria-label", `Map of codes: ${name}`);
   const where = dimensions > 2
@@ -63,28 +64,37 @@ function choose(model) {
        ${Math.round(100 * model.explained)}% of their variance.`
     : "The code has two numbers, the place on the map.";
   const kind = isVae
-    ? `This VAE turns an image into a cloud around its mark, the ellipses at one and
-       two standard deviations, and was trained to keep all clouds together close to the
-       normal distribution N(0, I), from which new codes are drawn.`
-    : `This autoencoder turns an image into a point without a cloud. Nothing in its
-       training ties its codes to the normal distribution N(0, I).`;
+    ? `This VAE (variational autoencoder) turns an image into a cloud of codes around
+       its mark. The ellipses show the cloud of the garment that is picked, at one and
+       two standard deviations (sd). Training kept all clouds together close to the
+       normal distribution N(0, I), so that codes drawn from it mostly give
+       garments.`
+    : `This autoencoder turns an image into a single point. Nothing in its training
+       kept the points close to the normal distribution N(0, I), so codes drawn from it
+       need not give garments.`;
   const count = n => n.toLocaleString("en");
   tell(part["map-note"], `Each mark is the code of one of ${count(page.labels.length)}
-    images that the model was not trained on. ${where} ${kind} The circles are at 1, 2
-    and 3 standard deviations (sd) of N(0, I).`);
+    images that the model was not trained on. ${where}`);
+  tell(part["kind-note"], `${kind} N(0, I) is a bell curve around 0 for each number;
+    the circles are at its 1, 2 and 3 sd.`);
   tell(part["density-note"], `Shaded: where the codes of ${count(page.images)} images
     lie. Hatched: gaps, places where a draw from N(0, I) is at least ten times as likely
     as a garment's code. The decoder was hardly trained there, so what it gives need not
     be a garment. ${(100 * model.gap_share).toFixed(0)}% of the draws from N(0, I) fall
     into gaps, as seen on this map.`);
   const { pixels, codes, nats } = model.differences;
-  tell(part.exact, `The page computes with weights rounded to 8 bits (16 in
-    small layers). On
-    ${page.checked} images, and on ${page.checked} codes drawn from N(0, I), it differs
-    from Keras by at most ${pixels.toFixed(3)} in a pixel (0 is black, 1 is white),
-    ${codes.toFixed(3)} in a number of a code, and ${nats.toFixed(2)} nats in
+  tell(part.exact, `The page computes with rounded weights. On ${page.checked} images,
+    and on ${page.checked} codes drawn from N(0, I), it differs from the model in Keras
+    (in double precision) by at most ${pixels.toFixed(3)} in a pixel (0 is black, 1 is
+    white), ${codes.toFixed(3)} in a number of a code, and ${nats.toFixed(2)} nats in
     ${isVae ? "\u2212ELBO, which is estimated with " + model.noise.length / dimensions
       + " draws of z" : "the reconstruction"}.`);
+  tell(part["nats-note"], `A nat is an amount of information, 1.44 bits.
+    ${isVae ? "KL is what the code tells about the image, reconstruction what it "
+      + "leaves open; their sum is \u2212ELBO."
+      : "Reconstruction is what the code leaves open about the image."}
+    A perfect reconstruction would still cost the pixels' entropy, because a grey pixel
+    counts as a chance of white.`);
   makeSliders();
   if (part.plane.checked) decodePlane(model);
   paintGround();
@@ -142,14 +152,68 @@ function drawTwenty() {
   const negative = model.unit === "sd" && model.codes.every(value => value >= 0);
   const numbers = state.draws.flatMap(z => [...z]);
   const below = Math.round(100 * numbers.filter(v => v < 0).length / numbers.length);
-  tell(part["draws-note"], `They are the crosses on the map. ${inGaps} of 20 lie in gaps:
-    places where N(0, I) draws, but (almost) no garment has its code. ${inGaps > 10
+  tell(part["draws-note"], `To make new garments, codes are drawn at random; these are
+    the crosses on the map. ${inGaps} of 20 lie in gaps: places where N(0, I) draws, but
+    (almost) no garment has its code. ${inGaps > 10
     ? `The decoder was hardly trained there, so it gives smears. ${negative
       ? `The garments' codes have no negative numbers; of the numbers drawn, ${below}%
          are negative.` : ""}`
     : `The others lie among the garments' codes, as far as this map shows: see how many
        are decoded to garments.`}`);
   change();
+}
+
+// ---- a path on the map, its film and its strip
+
+function startPath(point) {
+  setPoint(point);
+  state.path = [state.point];
+  part.film.hidden = true;
+}
+function extendPath(point) {
+  setPoint(point);
+  state.path.push(state.point);
+}
+function along(t) {  // the point of the path after a fraction t of its length
+  const { path } = state, lengths = path.slice(1).map(([x, y], i) =>
+    Math.hypot(x - path[i][0], y - path[i][1]));
+  let rest = t * lengths.reduce((a, b) => a + b), i = 0;
+  while (i < lengths.length - 1 && rest > lengths[i]) rest -= lengths[i++];
+  const share = Math.min(rest / (lengths[i] || 1), 1);
+  return path[i].map((value, k) => value + share * (path[i + 1][k] - value));
+}
+function endPath() {
+  part.film.hidden = state.path.length < 2;
+  if (part.film.hidden) return;
+  reel.fillStyle = style.paper;
+  reel.fillRect(0, 0, 180, 60);
+  for (let k = 0; k < 12; k++)
+    grey(reel, decode(state.model, fromPlane(state.model, along(k / 11))),
+      30 * (k % 6) + 1, 30 * Math.floor(k / 6) + 1);
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
+}
+function play() {  // in four seconds; another path or move ends it
+  const { path } = state, begin = performance.now();
+  let last = state.point;
+  const step = now => {
+    if (state.path !== path || state.point !== last || !path.length) return;
+    const t = Math.min(Math.max(now - begin, 0) / 4000, 1);
+    setPoint(along(t));
+    last = state.point;
+    if (t < 1) requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
+}
+function saveStrip() {
+  const context = document.createElement("canvas").getContext("2d");
+  context.canvas.width = 720;
+  context.canvas.height = 240;
+  context.imageSmoothingEnabled = false;
+  context.drawImage(part.reel, 0, 0, 720, 240);
+  const link = document.createElement("a");
+  link.href = context.canvas.toDataURL();
+  link.download = "path.png";
+  link.click();
 }
 
 // ---- the image that is encoded
@@ -217,15 +281,20 @@ function listen() {
   let pressed = null;  // where a finger or button went down on the map
   part.map.addEventListener("pointerdown", event => {
     pressed = [event.clientX, event.clientY];
-    if (event.pointerType !== "mouse") setPoint(pointAt(...pressed));
+    part.map.setPointerCapture(event.pointerId);
+    if (part.path.checked) startPath(pointAt(...pressed));
+    else if (event.pointerType !== "mouse") setPoint(pointAt(...pressed));
   });
   part.map.addEventListener("pointermove", event => {
-    if (event.pointerType === "mouse" || pressed)
-      setPoint(pointAt(event.clientX, event.clientY));
+    const point = pointAt(event.clientX, event.clientY);
+    if (pressed && part.path.checked) extendPath(point);
+    else if (pressed || event.pointerType === "mouse" && !part.path.checked)
+      setPoint(point);
   });
   part.map.addEventListener("pointerup", event => {
     const at = [event.clientX, event.clientY];
-    if (pressed && Math.hypot(at[0] - pressed[0], at[1] - pressed[1]) < 8)
+    if (part.path.checked) endPath();
+    else if (pressed && Math.hypot(at[0] - pressed[0], at[1] - pressed[1]) < 8)
       pick(nearestOnMap(pointAt(...at), 1)[0]?.[1] ?? state.picked);
     pressed = null;
   });
@@ -234,10 +303,12 @@ function listen() {
     ArrowDown: [0, -1] };
   part.map.addEventListener("keydown", event => {
     const way = ways[event.key], step = state.model.half / (event.shiftKey ? 8 : 40);
-    if (way) setPoint(state.point.map((value, k) => value + step * way[k]));
-    else if (event.key === "Enter")
-      pick(nearestOnMap(state.point, 1)[0]?.[1] ?? state.picked);
-    else return;
+    const move = part.path.checked ? extendPath : setPoint;
+    if (way && !part.film.hidden) startPath(state.point);
+    if (way) move(state.point.map((value, k) => value + step * way[k]));
+    else if (event.key !== "Enter") return;
+    else if (part.path.checked) endPath();
+    else pick(nearestOnMap(state.point, 1)[0]?.[1] ?? state.picked);
     event.preventDefault();
   });
 
@@ -279,6 +350,9 @@ function listen() {
     paintGround();
   });
   part.twenty.addEventListener("click", drawTwenty);
+  part.path.addEventListener("change", () => startPath(state.point));
+  part.play.addEventListener("click", play);
+  part.save.addEventListener("click", saveStrip);
   part.zero.addEventListener("click", () =>
     setCode(new Float32Array(state.model.dimensions)));
   part.random.addEventListener("click", () => setCode(state.z.map(normal)));
@@ -349,9 +423,10 @@ async function start() {
     model.origin = toPlane(model, new Float32Array(model.dimensions));
     model.gapsAlong = Math.sqrt(model.gaps.length);
   }
-  tell(part.idea, `Neural networks have learnt to compress images of garments to
-    a few numbers, the code, and to restore images from codes. The map shows where
-    garments lie among all codes. Move over it to see what is decoded at any place.`);
+  tell(part.idea, `A neural network has learnt to encode an image of a garment as a few
+    numbers, its code, and to decode an image from any code. The map shows the codes of
+    garments; similar ones mostly lie close together. Move over it: "Decoded here" is
+    the image of that place, also where no garment lies.`);
   readStyle();
   makeChoices();
   listen();

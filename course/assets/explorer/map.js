@@ -8,6 +8,7 @@ const state = {
   point: [0, 0],  // that code on the plane
   hidden: new Set(),  // classes
   draws: [],  // codes from N(0, I)
+  path: [],  // points of the plane
   image: new Float32Array(784),  // what is encoded
   picked: 0,  // the garment that it is, or was before it was changed
   measured: null,  // `measure` of the image
@@ -230,7 +231,9 @@ function paint() {  // a frame
       map.lineTo(x + r, y - r);
     }, 2);
   }
-  const { measured } = state;
+  const { measured, path } = state;
+  if (path.length > 1) outline(() => path.forEach((point, i) =>
+    map[i ? "lineTo" : "moveTo"](...place(point))), 2);
   if (measured) {
     const [x, y] = place(toPlane(state.model, measured.mean));
     if (measured.logVar) {  // the cloud, one and two standard deviations
