@@ -273,17 +273,23 @@ def _described(encoder, decoder, x):
     return model
 
 
+def _draws(model):
+    """Codes (`CHECKED`, d) from N(0, I), always the same."""
+    return np.random.default_rng(vh.SEED).normal(size=(CHECKED, model["dimensions"]))
+
+
 def _check_layers(exact, encoder, decoder, x):
-    """Compare the model with its layers in sequence, on images x (n, 784).
+    """Compare the model with its layers, on images x (n, 784) and on `_draws`.
 
     Raises:
         ValueError: the model computes something else.
     """
     z_mean, z_log_var = _encode(encoder, x)
     codes = z_mean if z_log_var is None else np.concatenate([z_mean, z_log_var], axis=1)
+    z = np.concatenate([_draws(exact), z_mean]).astype("float32")
     for name, given, expected in [
         ("encoder", x, codes),
-        ("decoder", z_mean, np.asarray(decoder(z_mean))),
+        ("decoder", z, np.asarray(decoder(z))),
     ]:
         difference = np.abs(_forward(exact[name], given) - expected).mean()
         if not difference <= 0.01 * expected.std() + 1e-6:  # NaN fails this comparison
@@ -296,14 +302,13 @@ def _check_layers(exact, encoder, decoder, x):
 def _compare(model, exact, x):
     """The largest differences between the page and the model in double precision.
 
-    Of pixels, decoded from `CHECKED` draws from N(0, I) and from the codes of images x;
-    of those codes; and of -ELBO in nats. Double precision, because in Keras' float32
-    a pixel near 1 is rounded by up to 3e-8, where -log(1 - pixel) is clipped at 1e-7:
-    an autoencoder with such pixels can be wrong by 30 nats.
+    Of pixels, decoded from `_draws` and from the codes of images x; of those codes; and
+    of -ELBO in nats. Double precision, because in Keras' float32 a pixel near 1 is
+    rounded by up to 3e-8, where -log(1 - pixel) is clipped at 1e-7: an autoencoder with
+    such pixels can be wrong by 30 nats.
     """
     z_mean, _ = encode(exact, x)
-    draws = np.random.default_rng(vh.SEED).normal(size=(CHECKED, model["dimensions"]))
-    z = np.concatenate([draws, z_mean])
+    z = np.concatenate([_draws(exact), z_mean])
     differences = {
         "pixels": decode(model, z) - decode(exact, z),
         "codes": encode(model, x)[0] - z_mean,
