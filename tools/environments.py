@@ -41,6 +41,7 @@ COLAB = {
     "numpy": "2.1.3",
     "matplotlib": "3.10.0",
     "scikit-learn": "1.6.1",
+    "scipy": "1.16.3",  # newer ones and this scikit-learn do not agree
     "ipywidgets": "7.7.1",
     "ipython": "7.34.0",
     "ipykernel": "6.17.1",
