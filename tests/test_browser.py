@@ -49,8 +49,7 @@ CHAPTER = "04_reconstruct_interpolate_sample.ipynb"
 BADGES = "https://colab.research.google.com/assets/"
 NO_PICTURE = '<svg xmlns="http://www.w3.org/2000/svg"/>'
 MINUTES = 10  # for the chapter in JupyterLab; an idle machine takes half a minute
-# Chapters 03 and 05 still have longer lines.
-WITHOUT_LONG_LINES = ("01_", "02_", "04_", "exercises")
+WITHOUT_LONG_LINES = ("01_", "02_", "03_", "04_", "05_", "06_", "exercises")
 
 
 @pytest.fixture(scope="module")
