@@ -7,11 +7,12 @@ usage: python -m tools.experiments
 
 - Several seeds of both models exactly as chapters 02 and 03 train them. The bands that
   `expect` compares with are the mean +- 4 standard deviations over these seeds.
-- One run each of the misreadings of "scaled by 784" in chapter 03, and of the beta
-  curve in chapter 05.
+- One run each of the misreadings of "scaled by 784" in chapter 03; of the beta curve
+  in chapter 05, three at 0.5 and 2 and one elsewhere.
 - Chapter 04's VAE with a two-dimensional code, whose first seed is the reference model.
-- For chapters 05 and 06, three to five seeds each: the VAE's network without noise,
-  without KL and without both; and the improvements to the VAE, added one at a time.
+- For chapters 05 and 06, three to five seeds each: autoencoders of the VAE's widths;
+  the VAE's network without noise, without KL and without both; and the improvements to
+  the VAE, added one at a time.
 
 To train a run again, delete its line in experiments.json. Trained weights and curves
 are saved in build/experiments/, so that a second call resumes where the first one
