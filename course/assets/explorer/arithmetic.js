@@ -43,7 +43,9 @@ async function unpack({ page, arrays, bytes }) {
       if (type !== "int16") return new TYPES[type](data, start, count);
       const low = new Int8Array(data, start, count);
       const high = new Int8Array(data, start + count, count);
-      return Int16Array.from(low, (byte, i) => byte + 256 * high[i]);
+      const both = new Int16Array(count);
+      for (let i = 0; i < count; i++) both[i] = low[i] + 256 * high[i];
+      return both;
     }
     return Object.fromEntries(
       Object.entries(value).map(([key, inner]) => [key, unpacked(inner)]));

@@ -76,7 +76,8 @@ function choose(model) {
   tell(part["map-note"], `Each mark is the code of one of ${count(page.labels.length)}
     images that the model was not trained on. ${where}`);
   tell(part["kind-note"], `${kind} N(0, I) is a bell curve around 0 for each number;
-    the circles are at its 1, 2 and 3 sd.`);
+    the circles are at its 1, 2 and 3 sd. Where N(0, I) draws, but hardly any garment
+    has its code, is a gap.`);
   tell(part["density-note"], `Shaded: where the codes of ${count(page.images)} images
     lie. Hatched: gaps, places where a draw from N(0, I) is at least ten times as likely
     as a garment's code. The decoder was hardly trained there, so what it gives need not
