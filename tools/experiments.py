@@ -464,7 +464,11 @@ def main():
         **{name: package.__version__ for name, package in packages.items()},
     }
     lines = ",\n  ".join(json.dumps(record) for record in records)
-    parts = {"made": origin, "tolerances": tolerances(records), "bands": bands(records)}
+    parts = {
+        "last_written": origin,
+        "tolerances": tolerances(records),
+        "bands": bands(records),
+    }
     head = "".join(f' "{name}": {json.dumps(part)},\n' for name, part in parts.items())
     write_text(course.EXPERIMENTS, f'{{\n{head} "runs": [\n  {lines}\n ]\n}}\n')
     print(f"Written: {course.EXPERIMENTS.relative_to(course.ROOT)}")
