@@ -299,7 +299,8 @@ def sample_codes(codes, n=IMAGES, sources=("N(0, I)", *FITTED)):
     """Codes to decode, from N(0, I) and from densities fitted to training codes (m, d).
 
     A dictionary {source: (n, d) float32}. The densities are fitted to the first 20,000
-    codes. Where no training code is negative (ReLU), negative samples are set to 0.
+    codes. Where no training code is negative (ReLU), negative samples of a fitted
+    density are set to 0; those from N(0, I) stay as they are.
     """
     samples = {}
     for source in sources:

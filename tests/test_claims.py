@@ -117,11 +117,12 @@ def test_changed_numbers_in_outputs_are_noticed(number):
 
 # The main claims, by chapter: {words of the prose: where each of their numbers was
 # printed}, as (a phrase in the output, how its line begins, which number after that).
-FLOOR, NOISE, CHAIN = "every pixel", "typical sigma", "reconstructed"
+FLOOR, NOISE, CHAIN = "real training images   ", "typical sigma", "reconstructed"
 STEPS, RULERS, PLANE = "by the means", "mixture = 1", "-ELBO by noise level"
-BOUND, PARTS, PRIOR = "K = 500", "divergence", "mixture of 50   gain"
+BOUND, PARTS, PRIOR = "K = 500", "divergence", "N(0, I)         gain"
 SPREAD, COPIES, PATHS = "median rank", "closest 1%", "largest step"
-AUC, LABELS, PRIOR_SEEDS = "minus entropy", "linear probe", "5 seeds each"
+AUC, PRIOR_SEEDS = "minus entropy", "5 seeds each"
+LABELS, NEIGHBOURS = "linear probe   ", "five nearest neighbours   "
 MAIN_CLAIMS = {
     "05": {
         "score 0.09 with 10,000 images each, and 1.67 with 1,000": [
@@ -224,8 +225,8 @@ MAIN_CLAIMS = {
             (PRIOR_SEEDS, "warm-up", 10),
         ],
         "no relation: rank correlations of −0.07 and −0.06": [
-            (PRIOR_SEEDS, "rank correlation with Frechet, within each model", 0),
-            (PRIOR_SEEDS, "rank correlation with Frechet, within each model", 2),
+            (PRIOR_SEEDS, "rank correlation with squared Frechet, within each", 0),
+            (PRIOR_SEEDS, "rank correlation with squared Frechet, within each", 2),
         ],
         "0.30 for $q$ and 0.20 for the coin": [
             (SPREAD, "standard deviation under q", 1),
@@ -266,10 +267,10 @@ MAIN_CLAIMS = {
             (LABELS, "10 principal components", 0),
         ],
         "0.664 against 0.613 with 100, 0.842 against 0.820 with 10,000": [
-            (LABELS, "wide autoencoder, 10", 6),
-            (LABELS, "784 pixels", 6),
-            (LABELS, "wide autoencoder, 10", 10),
-            (LABELS, "784 pixels", 10),
+            (NEIGHBOURS, "wide autoencoder, 10", 0),
+            (NEIGHBOURS, "784 pixels", 0),
+            (NEIGHBOURS, "wide autoencoder, 10", 4),
+            (NEIGHBOURS, "784 pixels", 4),
         ],
         "are at 1.42 in features, hardly nearer than test images treated in the same "
         "way, 1.44": [
@@ -286,7 +287,7 @@ def read(number):
 
 
 def locate(chapter, phrase, line_start, k):
-    """Number `k` after `line_start` in the output that contains `phrase`.
+    """Number `k` after `line_start` in an output, in or after the line with `phrase`.
 
     Returns the output, and where in its text the number begins and ends.
 
@@ -296,7 +297,9 @@ def locate(chapter, phrase, line_start, k):
     for cell in cells(chapter, "code"):
         for output in cell.outputs:
             text = output.get("text", "")
-            line = re.search(rf"^ *({re.escape(line_start)}).*", text, re.MULTILINE)
+            begin = text.rfind("\n", 0, text.find(phrase) + 1) + 1
+            pattern = re.compile(rf"^ *({re.escape(line_start)}).*", re.MULTILINE)
+            line = pattern.search(text, begin)
             if line and phrase in text:
                 number = list(NUMBER.finditer(text, line.end(1), line.end()))[k]
                 return output, *number.span()
