@@ -169,7 +169,7 @@ def _packed(page):
         return [packed(inner) for inner in value] if isinstance(value, list) else value
 
     stored = {"page": packed(page)}
-    compressed = zlib.compress(data, 9)
+    compressed = zlib.compress(data)
     stored["bytes"] = len(compressed)
     text = base64.b85encode(compressed, pad=True).decode()
     stored["arrays"] = text.translate(str.maketrans(UNSAFE, SAFE))
