@@ -210,7 +210,8 @@ def test_what_cannot_be_loaded_again_is_not_saved(tmp_path):
     vh.save(tmp_path, model=vh.build_encoder(2))
     before = contents(tmp_path)
     for layer in (Unregistered(), keras.layers.Lambda(lambda x: 2 * x)):
-        model = keras.Sequential([keras.Input((784,)), layer])
+        image = keras.Input((784,))
+        model = keras.Model(image, layer(keras.layers.Dense(3)(image)))
         with pytest.raises(ValueError, match="model was not saved, because it could"):
             vh.save(tmp_path, model=model)
     with pytest.raises(ValueError, match="model is not a functional model"):
