@@ -65,6 +65,7 @@ def in_its_own_process(code, **environment):
     environment = {
         **os.environ,
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        "VAE_COURSE_QUICK": "0",
         "PYTHONPATH": str(course.ROOT),
         **environment,
     }
