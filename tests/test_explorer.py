@@ -23,7 +23,7 @@ import course
 import vae_helpers as vh
 from course import explorer
 from course.data import load_sample
-from tools import address
+from tools import refresh
 from tools.pages import embed_explorers
 from tools.refresh import strip_explorer
 
@@ -596,7 +596,7 @@ def test_stored_notebook_holds_a_picture_and_a_link(path, outputs):
     picture, link = stored.cells[0].outputs
     png = io.BytesIO(base64.b64decode(picture.data["image/png"]))
     assert Image.open(png).width > 400
-    assert f'href="{address.current().repository}#run-it"' in link.data["text/html"]
+    assert f'href="{refresh.REPOSITORY}#run-it"' in link.data["text/html"]
     readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
     assert "\n## Run it\n" in readme, "README.md lacks the heading of the link"
     assert json.dumps(strip_explorer(stored)) == text, "stripping twice changes it"
