@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 import test_resume
+from course.checkpoints import training_state
 
 import vae_helpers as vh
 from course import training
-from course.checkpoints import training_state
 
 X = np.random.default_rng(0).uniform(size=(300, 784)).astype("float32") ** 3
 X_VAL = X[:70]

@@ -13,11 +13,11 @@ import time
 import keras
 import numpy as np
 import pytest
+from course.checkpoints import training_state
 
 import course
 import vae_helpers as vh
 from course import checkpoints
-from course.checkpoints import training_state
 from course.film import LatentFilm
 
 X = np.random.default_rng(0).uniform(size=(100, 784)).astype("float32")  # one batch
