@@ -120,7 +120,7 @@ def build_decoder(latent_dim=10, activation="relu"):
 
 @keras.saving.register_keras_serializable(package="vae_course")
 class Sampling(layers.Layer):
-    """Draws z from N(z_mean, exp(z_log_var)) so that gradients reach both inputs.
+    """Samples z from N(z_mean, exp(z_log_var)) so that gradients reach both inputs.
 
     The reparameterisation z = mean + sigma * noise of Kingma and Welling (2014),
     "Auto-Encoding Variational Bayes", section 2.4. Inputs [z_mean, z_log_var]
@@ -187,10 +187,10 @@ class VAE(keras.Model):
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
         assert sample_weight is None, "VAE takes no sample weights."
-        nll, kl, *penalties = ops.mean(bernoulli_nll(y, y_pred)), *self.losses
+        nll, kl = ops.mean(bernoulli_nll(y, y_pred)), sum(self.losses[:1])
         self.reconstruction_tracker.update_state(nll, ops.shape(y)[0])
         self.kl_tracker.update_state(kl, ops.shape(y)[0])
-        return nll + self.kl_weight * kl + sum(penalties)
+        return nll + self.kl_weight * kl + sum(self.losses[1:])
 
     def get_config(self):
         own = dict(encoder=self.encoder, decoder=self.decoder, seed=self.sampling.seed)
