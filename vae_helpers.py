@@ -187,10 +187,10 @@ class VAE(keras.Model):
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
         assert sample_weight is None, "VAE takes no sample weights."
-        nll, kl, *penalties = ops.mean(bernoulli_nll(y, y_pred)), *self.losses
+        nll, kl = ops.mean(bernoulli_nll(y, y_pred)), sum(self.losses[:1])
         self.reconstruction_tracker.update_state(nll, ops.shape(y)[0])
         self.kl_tracker.update_state(kl, ops.shape(y)[0])
-        return nll + self.kl_weight * kl + sum(penalties)
+        return nll + self.kl_weight * kl + sum(self.losses[1:])
 
     def get_config(self):
         own = dict(encoder=self.encoder, decoder=self.decoder, seed=self.sampling.seed)

@@ -28,16 +28,19 @@ def save(folder, **models):
         ValueError: a model is not functional, such as a whole VAE, or could not be
             loaded again, such as one with a layer of your own that is not registered.
     """
+    bare = {}  # without the optimizer
     for name, model in models.items():
-        if _shapes(model) == "None to None":
+        try:
+            bare[name] = keras.Model(model.input, model.output, name=model.name)
+        except (AttributeError, ValueError) as error:
             raise ValueError(
-                f"{name} is not a functional model: "
-                "save its parts, such as vae.encoder and vae.decoder."
-            )
+                f"{name} is not a functional model: save its parts, such as "
+                "vae.encoder and vae.decoder, and build a Sequential first."
+            ) from error
     paths = [Path(folder) / f"{name}.keras" for name in models]
     with atomic_write(*paths) as names:
-        for file, (name, model) in zip(names, models.items()):
-            keras.Model(model.input, model.output, name=model.name).save(file)
+        for file, (name, model) in zip(names, bare.items()):
+            model.save(file)
             try:
                 keras.saving.load_model(file, compile=False)
             except Exception as error:  # each layer raises its own

@@ -63,8 +63,7 @@ def fit(
     training = validation = None
     if reason is None:
         training = Program(model, "train", x, y, size)
-        # Keras builds the model, its optimizer and its functions, and trains nothing.
-        model.fit(training.stand_in(), epochs=0, verbose=0, shuffle=False)
+        model.make_train_function()
         reason = unsuitable(training.operations())
     if reason is None:
         size = options.pop("validation_batch_size", None) or size
@@ -363,7 +362,7 @@ class Divergence(keras.callbacks.TerminateOnNaN):
 
     def on_epoch_end(self, epoch, logs=None):
         advice = None
-        if not np.isfinite(logs["loss"]):
+        if not np.isfinite(logs.get("loss", 0)):
             advice = f"{logs['loss']}. Try a smaller learning rate, and train again"
         elif uses_bernoulli_nll(self.model) and logs.get("reconstruction", 0) < 0:
             advice = "below 0: targets are outside [0, 1]. Divide pixels by 255"

@@ -743,12 +743,42 @@ def test_chapter_runs_in_jupyterlab_and_the_explorer_appears(lab, open_tab):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder of the pages of the stored notebooks."""
+    """The folder of the pages of the stored notebooks, with the reference models' map."""
     if not pages.installed():
         pytest.skip(pages.MISSING)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(course, "BUILD", tmp_path_factory.mktemp("build"))
-        return pages.write({}, "").parent
+        maps = tmp_path_factory.mktemp("maps")
+        pages.reference_map(maps / "explorer.html")
+        return pages.write({}, "", maps).parent
+
+
+# Width, height, and pixels per CSS pixel of phones, tablets and laptops.
+SCREENS = [
+    (320, 568, 2), (360, 740, 3), (375, 667, 2), (390, 844, 3), (412, 915, 2.625),
+    (430, 932, 3), (768, 1024, 2), (820, 1180, 2), (1366, 768, 1), (1440, 900, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("width, height, scale", SCREENS)
+def test_first_page_and_its_map_start_on_real_screens(
+    folder, open_tab, width, height, scale
+):
+    tab = open_tab(
+        (folder / "index.html").as_uri(),
+        viewport={"width": width, "height": height},
+        device_scale_factor=scale,
+        has_touch=width < 1000,
+        is_mobile=width < 1000,
+    )
+    element = tab.wait_for_selector("iframe")
+    element.scroll_into_view_if_needed()
+    frame = element.content_frame()
+    frame.wait_for_selector("#status:not(:empty)", timeout=20_000)
+    for name in ("Autoencoder", "VAE, 10"):
+        choose(frame, name)
+        assert frame.evaluate("explorer.state.model.name").startswith(name)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_axe_finds_nothing_serious_in_the_rendered_pages(folder, open_tab):

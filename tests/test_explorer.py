@@ -8,6 +8,8 @@ import io
 import json
 import math
 import re
+import shutil
+import subprocess
 import sys
 import types
 
@@ -490,6 +492,94 @@ def test_only_pages_of_the_explorer_are_read(tmp_path):
         explorer.read(other)
     with pytest.raises(FileNotFoundError):
         explorer.show(tmp_path / "none.html")
+
+
+# ---------------------------------------------------------------- labels of the map
+
+# The page's scripts in node, with as much of a browser as drawing the names needs.
+NAMES_IN_NODE = """
+const written = [];
+let now;
+const context = new Proxy({
+  measureText: text => ({ width: 7.3 * now * text.length }),
+  fillText: (text, x, y) => written.push([text, x, y]),
+}, { get: (own, name) => own[name] ?? (() => {}), set: () => true });
+globalThis.window = globalThis;
+window.parent = window.top = window;
+globalThis.document = {
+  querySelectorAll: () => [{ id: "map", getContext: () => context }],
+  createElement: () => ({ getContext: () => context }),
+};
+const { scripts, classes, labels, models, scales } =
+  JSON.parse(require("fs").readFileSync(0, "utf8"));
+eval(`${scripts}
+  page = { classes, labels };
+  style = {};
+  const found = models.map(model => scales.map(scale => {
+    Object.assign(state, { model });
+    window.devicePixelRatio = now = scale;
+    return Array.from({ length: 421 }, (_, i) => {
+      written.length = 0;
+      ground.width = ground.height = Math.round((280 + i) * scale);
+      paintNames(context, scale);
+      return written.map(([name, x, y], label) => ({ name, x, y,
+        wanted: place([0, 1].map(k => median(
+          model.points.filter((_, j) => labels[j] === label).map(p => p[k])))) }));
+    });
+  }));
+  console.log(JSON.stringify(found));`);
+"""
+
+
+def run_in_node(script, data):
+    """What a script for node prints as JSON; it reads `data` as JSON on stdin."""
+    node = shutil.which("node") or pytest.skip("needs node")
+    done = subprocess.run(
+        [node, "-e", script], input=json.dumps(data), text=True, capture_output=True,
+        timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_no_label_hides_another_at_any_width_and_scale(path):
+    page = explorer.read(path)
+    scales, widths = (1, 1.25, 1.5, 2, 2.5, 3, 3.5), range(280, 701)
+    models = [
+        {
+            "points": ((m["codes"] * m["scale"] - m["centre"]) @ m["axes"].T).tolist(),
+            "middle": m["middle"],
+            "half": m["half"],
+        }
+        for m in page["models"]
+    ]
+    scripts = [(explorer.PARTS / name).read_text("utf-8") for name in explorer.SCRIPTS]
+    data = {
+        "scripts": "".join(scripts[:2]),
+        "classes": page["classes"],
+        "labels": page["labels"].tolist(),
+        "models": models,
+        "scales": scales,
+    }
+    for of_model in run_in_node(NAMES_IN_NODE, data):
+        for scale, of_scale in zip(scales, of_model):
+            for width, names in zip(widths, of_scale):
+                where, size = f"{width} px at scale {scale}", round(width * scale)
+                assert [n["name"] for n in names] == page["classes"], where
+                at = np.array([[n["x"], n["y"]] for n in names])
+                extent = [[(7.3 * len(n["name"]) + 8), 16] for n in names]
+                extent = np.array(extent) * scale
+                assert (at - extent / 2 > -0.1).all(), where
+                assert (at + extent / 2 < size + 0.1).all(), where
+                clear = np.abs(at[:, None] - at) - (extent[:, None] + extent) / 2
+                clear = clear.max(axis=-1) + 1e9 * np.eye(len(at))
+                assert clear.min() > -0.02, where
+                # What is not at the middle of its class would hide an earlier label.
+                wanted = np.array([n["wanted"] for n in names])
+                wanted = wanted.clip(extent / 2, size - extent / 2)
+                for i in np.flatnonzero(np.abs(at - wanted).max(axis=1) > 0.1):
+                    gap = np.abs(at[:i] - wanted[i]) - (extent[:i] + extent[i]) / 2
+                    assert (gap.max(axis=1) < 0).any(), f"{where}: {names[i]}"
 
 
 # ---------------------------------------------------------------- in a notebook

@@ -193,21 +193,44 @@ function paintGround() {
   paint();
 }
 
+// Positions for labels { x, y, width, height } on a square map, one after another: each
+// where it wants to be if that is free, else at the nearest free place. The nearest is
+// level with the label itself or touches one that is placed, so there are few to try.
+function placeLabels(labels, size) {
+  const placed = [];
+  for (const label of labels) {
+    const { width, height } = label;
+    const inside = (value, extent) =>
+      Math.min(Math.max(value, extent / 2), size - extent / 2);
+    const x0 = inside(label.x, width), y0 = inside(label.y, height);
+    const beside = (middle, own, along, extent) =>
+      [middle, ...placed.flatMap(other => [-1, 1].map(side =>
+        other[along] + side * (other[extent] + own) / 2))];
+    const places = beside(x0, width, "x", "width").flatMap(x =>
+      beside(y0, height, "y", "height").map(y => ({ x, y, width, height })));
+    // Labels that touch do not hide each other, whichever way a sum was rounded.
+    const hides = (a, b) => Math.abs(a.x - b.x) < (a.width + b.width) / 2 - 0.01
+      && Math.abs(a.y - b.y) < (a.height + b.height) / 2 - 0.01;
+    const cost = ({ x, y }) => Math.hypot(x - x0, y - y0)
+      + (inside(x, width) === x && inside(y, height) === y ? 0 : 4 * size);
+    const free = places.filter(place => !placed.some(other => hides(place, other)));
+    placed.push(free.reduce((a, b) => cost(b) < cost(a) ? b : a));
+  }
+  return placed;
+}
+
 function paintNames(context, scale) {  // at the middle of each class, none on another
   context.font = `600 ${13 * scale}px system-ui, sans-serif`;
-  const placed = [];
+  const labels = [];
   page.classes.forEach((name, label) => {
     const own = state.model.points.filter((_, i) => page.labels[i] === label);
     if (!own.length || state.hidden.has(label)) return;
-    let [x, y] = place([0, 1].map(k => median(own.map(point => point[k]))));
-    const width = context.measureText(name).width + 8 * scale, height = 16 * scale;
-    const covers = other => Math.abs(other.x - x) < (other.width + width) / 2
-      && Math.abs(other.y - y) < height;
-    for (let hit = placed.find(covers); hit; hit = placed.find(covers))
-      y = hit.y + height;
-    placed.push({ x, y, width });
-    write(context, name, x, y);
+    const [x, y] = place([0, 1].map(k => median(own.map(point => point[k]))));
+    const width = context.measureText(name).width + 8 * scale;
+    labels.push({ name, x, y, width, height: 16 * scale });
   });
+  placeLabels(labels, ground.width).forEach(({ x, y }, i) =>
+    write(context, labels[i].name, x, y));
 }
 
 function paint() {  // a frame
