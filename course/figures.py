@@ -158,7 +158,7 @@ def dot_plot(axis, rows):
             axis.plot(part, height, "osD^v"[k % 5], color=f"C{k}", markersize=5,
                       alpha=0.7, markeredgewidth=0, label=label)  # fmt: skip
             if name is None:
-                axis.annotate(f"{part.mean():.3g}", (part.max(), place), (7, 0),
+                axis.annotate(f"{part.mean():#.4g}", (part.max(), place), (7, 0),
                               textcoords="offset points", va="center")  # fmt: skip
     axis.set_xscale("log")
     axis.set_yticks(range(len(rows)), list(rows))
