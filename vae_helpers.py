@@ -3,7 +3,7 @@
 Images are float32 rows of 784 pixels in [0, 1]; losses are in nats per image; codes
 have 10 columns. The rest of the course stands in the package `course`:
 `course.data` finds, verifies and downloads Fashion-MNIST; `course.training` holds
-`fit` and checkpoints; `course.saving` saves and loads models; `course.results`
+`fit`; `course.saving` saves and loads models; `course.results`
 compares with expected ranges; `course.figures` draws; `course.evaluation` scores
 models in chapters 05 and 06; `course.exercises` checks answers.
 """
@@ -16,7 +16,7 @@ except ImportError as error:
     raise ImportError(
         "vae_helpers.py needs its own folder `course` beside it: clone the whole "
         "repository vae-vs-autoencoder, or copy both."
-    ) from None
+    ) from error
 
 import keras
 import numpy as np
@@ -122,7 +122,7 @@ def build_decoder(latent_dim=10, activation="relu"):
 
 @keras.saving.register_keras_serializable(package="vae_course")
 class Sampling(layers.Layer):
-    """Draws z from N(z_mean, exp(z_log_var)) so that gradients reach both inputs.
+    """Samples z from N(z_mean, exp(z_log_var)) so that gradients reach both inputs.
 
     The reparameterisation z = mean + sigma * noise of Kingma and Welling (2014),
     "Auto-Encoding Variational Bayes", section 2.4. Inputs [z_mean, z_log_var]
@@ -131,8 +131,8 @@ class Sampling(layers.Layer):
 
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
+        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.built = True  # there are no weights to make
 
     def call(self, inputs):
         z_mean, z_log_var = inputs
@@ -169,81 +169,38 @@ def kl_to_prior(z_mean, z_log_var):
     return 0.5 * (ops.square(z_mean) + ops.exp(z_log_var) - 1.0 - z_log_var)
 
 
-class BatchMean(keras.losses.Loss):
-    """The mean over a batch as Keras takes it, with sample weights."""
-
-    def call(self, y_true, y_pred):
-        return y_pred
-
-
-class VAEConfiguration(keras.Model):
-    """What `VAE` needs to be changed and saved.
-
-    `vae.kl_weight = 0.5` also reaches a compiled training step. A model is described
-    before its file is opened: one that cannot be described leaves an older file whole.
-    """
-
-    @property
-    def kl_weight(self):
-        return self._kl_weight
-
-    @kl_weight.setter
-    def kl_weight(self, value):
-        self._kl_weight.assign(value)
-
-    def get_config(self):
-        parts = {"encoder": self.encoder, "decoder": self.decoder}
-        config = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
-        config["kl_weight"] = float(ops.convert_to_numpy(self.kl_weight))
-        config["seed"] = self.sampling.seed_generator.get_config()["seed"]
-        return {**super().get_config(), **config}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        load = keras.saving.deserialize_keras_object
-        parts = {name: load(config[name]) for name in ("encoder", "decoder")}
-        return cls(**{**config, **parts})
-
-    def save(self, *args, **kwargs):
-        keras.saving.serialize_keras_object(self)
-        super().save(*args, **kwargs)
-
-
 @keras.saving.register_keras_serializable(package="vae_course")
-class VAE(VAEConfiguration):
-    """Variational autoencoder; fit it on `(x, x)`.
-
-    loss = mean over the batch of [BCE summed over pixels + kl_weight * KL summed over
-    latent dimensions] in nats per image, + the penalties of regularisers. With
-    kl_weight = 1 and no regulariser it is the negative ELBO of Kingma and Welling
-    (2014), with one sample of z per image. `encoder` gives z_mean and z_log_var,
-    (batch, latent_dim) each; `decoder` gives probabilities (batch, pixels). A loss
-    named in `compile` is accepted and not used. Sample weights weight images in the
-    loss, not in `reconstruction` and `kl`. `seed` fixes the noise.
-    """
+class VAE(keras.Model):
+    """VAE of Kingma and Welling (2014), fitted on `(x, x)`. Loss in nats, batch mean of
+    BCE summed over pixels + kl_weight * KL summed over dimensions; + regularisers'."""
 
     def __init__(self, encoder, decoder, kl_weight=1.0, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.encoder, self.decoder, self.sampling = encoder, decoder, Sampling(seed)
-        self._kl_weight = keras.Variable(kl_weight, trainable=False, name="kl_weight")
+        self.kl_weight = keras.Variable(float(kl_weight), trainable=False)
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
         self.kl_tracker = keras.metrics.Mean(name="kl")
 
-    def call(self, inputs, training=None):
-        z_mean, z_log_var = self.encoder(inputs, training=training)
-        # sigma = 22,000: a single image further out would make the gradients overflow.
-        z_log_var = ops.minimum(z_log_var, 20.0)
-        # For compute_loss, which Keras calls next in the same step.
-        self._kl = ops.sum(kl_to_prior(z_mean, z_log_var), axis=-1)
+    def call(self, x, training=None):
+        z_mean, z_log_var = self.encoder(x, training=training)
+        z_log_var = ops.minimum(z_log_var, 20.0)  # or exp might overflow
+        self.add_loss(ops.mean(ops.sum(kl_to_prior(z_mean, z_log_var), axis=-1)))
         return self.decoder(self.sampling([z_mean, z_log_var]), training=training)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
-        reconstruction = bernoulli_nll(y, y_pred)
-        self.reconstruction_tracker.update_state(reconstruction)
-        self.kl_tracker.update_state(self._kl)
-        mean = BatchMean(dtype=reconstruction.dtype)
-        loss = mean(y, reconstruction + self.kl_weight * self._kl, sample_weight)
-        return loss + sum(mean(y, ops.reshape(part, (1,))) for part in self.losses)
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        assert sample_weight is None, "VAE takes no sample weights."
+        nll, kl = ops.mean(bernoulli_nll(y, y_pred)), sum(self.losses[:1])
+        self.reconstruction_tracker.update_state(nll, ops.shape(y)[0])
+        self.kl_tracker.update_state(kl, ops.shape(y)[0])
+        return nll + self.kl_weight * kl + sum(self.losses[1:])
+
+    def get_config(self):
+        own = dict(encoder=self.encoder, decoder=self.decoder, seed=self.sampling.seed)
+        return {**super().get_config(), **own, "kl_weight": float(self.kl_weight)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**keras.saving.deserialize_keras_object(config))
 
 
 # The models that the course saves, by the names of their files.

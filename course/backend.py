@@ -42,6 +42,17 @@ def _discarded_stderr():
         os.close(stderr)
 
 
+def has_xla():
+    """Whether TensorFlow compiles by XLA on this device; a tiny function tells."""
+    import tensorflow as tf
+
+    try:
+        _one_by_xla(tf.zeros(1))
+    except tf.errors.OpError:
+        return False
+    return True
+
+
 _reopen_closed_streams()
 with _discarded_stderr():
     try:
@@ -50,8 +61,8 @@ with _discarded_stderr():
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
-            with contextlib.suppress(Exception):  # without XLA, `fit` reports it
-                tf.function(lambda: tf.zeros(1) + 1, jit_compile=True)()
+            _one_by_xla = tf.function(lambda zero: zero + 1, jit_compile=True)
+            has_xla()  # here, because it prints when called for the first time
     except (ImportError, ValueError) as error:
         name, first_line = os.environ["KERAS_BACKEND"], str(error).partition("\n")[0]
         advice = "set KERAS_BACKEND=tensorflow"
@@ -60,9 +71,16 @@ with _discarded_stderr():
         raise ImportError(
             f"Keras cannot run on {name} here ({first_line}): "
             f"{advice} and start Python again."
-        ) from None
+        ) from error
 
-keras.config.set_floatx("float32")  # whatever else keras.json sets
+# The course's results were computed with Keras' defaults.
+for setting, value in {
+    "floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"
+}.items():  # fmt: skip
+    found = getattr(keras.config, setting)()
+    if found != value:
+        getattr(keras.config, f"set_{setting}")(value)
+        print(f"Keras' {setting} was {found}; the course sets it to {value}.")
 if keras.backend.backend() != "tensorflow":
     print(
         f"Keras runs on {keras.backend.backend()}. The chapters need TensorFlow: "

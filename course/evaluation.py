@@ -6,6 +6,9 @@ chapters teach them cell by cell; `tools/experiments.py` applies some of them to
 model that it trains.
 """
 
+import hashlib
+from pathlib import Path
+
 import vae_helpers as vh  # isort: skip  (before Keras)
 
 import keras
@@ -17,7 +20,8 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 import course
-from course import checkpoints, training
+from course import training
+from course.files import atomic_write
 
 CLASSIFIER = course.REFERENCE / "classifier.keras"
 SEED = 1  # the first seed in experiments.json: its stored runs can be compared
@@ -33,11 +37,9 @@ class Noiseless(vh.VAE):
     the reconstruction depends on the variance.
     """
 
-    def call(self, inputs, training=None):
-        z_mean, z_log_var = self.encoder(inputs, training=training)
-        z_log_var = keras.ops.minimum(z_log_var, 20.0)
-        self._kl = keras.ops.sum(vh.kl_to_prior(z_mean, z_log_var), axis=-1)
-        return self.decoder(z_mean, training=training)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.sampling.call = lambda inputs: inputs[0]  # z_mean
 
 
 def warm_up(vae, epochs):
@@ -97,10 +99,11 @@ def trained_vae(data, **changes):
         f"{key}={getattr(value, '__name__', value)}" for key, value in changes.items()
     )
     name = " ".join(["vae", *parts])
-    code = checkpoints.code_fingerprint(
-        vh.__file__, training.__file__, __file__, data=data.x_train
-    )
-    path = course.BUILD / "models" / f"{name} {code}.npz"
+    code = hashlib.sha256(keras.__version__.encode())
+    for part in (vh.__file__, training.__file__, __file__):
+        code.update(Path(part).read_bytes())
+    ending = f"{code.hexdigest()[:16]}.weights.h5"
+    path = course.BUILD / "models" / f"{name} {ending}"
     # Of a reader's own class or function the file's name holds only the name: the code
     # may have changed since.
     is_own = changes.get("kind", vh.VAE) not in (vh.VAE, Noiseless)
@@ -108,7 +111,7 @@ def trained_vae(data, **changes):
     is_saved = data.is_full_run and not is_own
     if is_saved and path.is_file():
         vae(keras.Input((784,)))  # builds it, so that it has all its variables
-        checkpoints.read(path, vae)
+        vae.load_weights(path)
         print(f"{name}: loaded from build/models; delete it there to retrain it")
         return vae
     if data.is_full_run:
@@ -123,9 +126,10 @@ def trained_vae(data, **changes):
     )
     if is_saved and len(vae.history.epoch) == epochs:  # fewer if it diverged
         try:
-            for outdated in path.parent.glob(f"{name} {'?' * 16}.npz"):
+            for outdated in path.parent.glob(f"{name} {'?' * 16}.weights.h5"):
                 outdated.unlink()
-            checkpoints.write(path, vae)
+            with atomic_write(path) as [temporary]:
+                vae.save_weights(temporary)
         except OSError as error:
             print(error)  # the model is trained: only saving it failed
     return vae

@@ -19,7 +19,7 @@ def write_errors(path):
         raise OSError(
             f"{path} could not be written ({reason}): "
             "free some disk space, or check the permissions of the folder."
-        ) from None
+        ) from error
 
 
 @contextlib.contextmanager

@@ -5,13 +5,14 @@ seeds trained for assets/experiments.json. Results that depend on no seed have a
 tolerance, +- 0.1%. `expect` compares with either.
 """
 
-import contextlib
 import json
 
 import numpy as np
 
 import course
-from course.files import write_text
+from course.files import write_errors
+
+RESULTS = course.BUILD / "results.jsonl"  # one line a result, in the order of runs
 
 
 def expected_ranges():
@@ -31,13 +32,13 @@ def expected_ranges():
     except OSError as error:
         raise type(error)(
             f"{path} could not be read ({error.strerror}): restore it with git."
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is damaged: restore it with git.") from None
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: restore it with git.") from error
 
 
 def expect(name, value, data):
-    """Print a result beside its expected range, and save it in build/results.json.
+    """Print a result beside its expected range, and append it to `RESULTS`.
 
     After a quick run, or on the sample, the range is printed with "not compared",
     and nothing is saved.
@@ -50,22 +51,25 @@ def expect(name, value, data):
         return
     inside = bool(low <= value <= high)  # NaN fails this comparison
     print(f"{line}   {'ok' if inside else 'outside the expected range'}")
-    path = course.BUILD / "results.json"
-    value = int(value) if isinstance(value, (int, np.integer)) else float(value)
     result = {"value": value, "kind": kind, "low": low, "high": high, "ok": inside}
+    line = json.dumps({name: result}, default=lambda number: number.item())
     try:
-        write_text(path, json.dumps({**read_results(path), name: result}, indent=1))
+        with write_errors(RESULTS), RESULTS.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")  # one call: notebooks may run side by side
     except OSError as error:
         print(error)
 
 
 def read_results(path):
-    """The content of a results.json; empty if the file is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        results = json.loads(path.read_text(encoding="utf-8"))
-        if all({"value", "ok"} <= result.keys() for result in results.values()):
-            return results
-    return {}
+    """The results in a file that `expect` wrote, the latest of each name, {} if none.
+
+    {name: {"value": ..., "kind": ..., "low": ..., "high": ..., "ok": ...}}
+    """
+    results = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            results.update(json.loads(line))
+    return results
 
 
 def format_range(low, high):

@@ -21,45 +21,33 @@ from course.files import atomic_write
 def save(folder, **models):
     """Write functional models to `folder`/NAME.keras, all of them or none.
 
-    The optimiser's state is left out: it would make the files three times as large.
+    The optimizer's state is left out: it would make the files three times as large.
 
     Raises:
         OSError: the folder cannot be written. Files that were there stay as they were.
-        ValueError: a model is not functional, such as a whole VAE.
+        ValueError: a model is not functional, such as a whole VAE, or could not be
+            loaded again, such as one with a layer of your own that is not registered.
     """
+    bare = {}  # without the optimizer
     for name, model in models.items():
-        if _shapes(model) == "None to None":
+        try:
+            bare[name] = keras.Model(model.input, model.output, name=model.name)
+        except (AttributeError, ValueError) as error:
             raise ValueError(
-                f"{name} is not a functional model: "
-                "save its parts, such as vae.encoder and vae.decoder."
-            )
+                f"{name} is not a functional model: save its parts, such as "
+                "vae.encoder and vae.decoder, and build a Sequential first."
+            ) from error
     paths = [Path(folder) / f"{name}.keras" for name in models]
     with atomic_write(*paths) as names:
-        for name, model in zip(names, models.values()):
-            keras.Model(model.input, model.output, name=model.name).save(name)
-            _remove_unset_options(name)
-
-
-def _remove_unset_options(path):
-    """Remove the options that are not set from a .keras file.
-
-    Other versions of Keras do not know all of them, and would refuse the file.
-    """
-
-    def is_set(options):
-        return {
-            key: value
-            for key, value in options.items()
-            if value is not None and key != "ragged"
-        }
-
-    with zipfile.ZipFile(path) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    config = json.loads(parts["config.json"], object_hook=is_set)
-    parts["config.json"] = json.dumps(config)
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, part in parts.items():
-            archive.writestr(name, part)
+        for file, (name, model) in zip(names, bare.items()):
+            model.save(file)
+            try:
+                keras.saving.load_model(file, compile=False)
+            except Exception as error:  # each layer raises its own
+                raise ValueError(
+                    f"{name} was not saved, because it could not be loaded again: "
+                    f"{str(error).strip().partition(chr(10))[0]}"
+                ) from error
 
 
 def load(path, builders):
@@ -69,8 +57,8 @@ def load(path, builders):
     read, is loaded by building the model here and reading its weights.
 
     Raises:
-        OSError, ValueError: the file is missing or cannot be read, is not a complete
-            Keras model, or contains Python code, which is never run.
+        OSError: the file is missing or cannot be read.
+        Exception: Keras' own error, where it cannot load the file.
     """
     path = Path(path)
     if not path.is_file():
@@ -78,26 +66,16 @@ def load(path, builders):
             f"{path} is missing: run chapters 02 and 03, or restore it with git."
         )
     try:
-        path.open("rb").close()
-    except OSError as error:
-        raise type(error)(
-            f"{path} cannot be read ({error.strerror}): check the file's permissions."
-        ) from None
-    try:
         return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # zip, HDF5, JSON and Keras each raise their own
-        # Keras names safe_mode where it refuses a file that contains Python code.
-        if "safe_mode" not in str(error):
+    except Exception:
+        if path.stem in builders:
+            model = builders[path.stem]()
             with contextlib.suppress(Exception):
-                model = builders[path.stem]()
                 model.load_weights(path)
                 with zipfile.ZipFile(path) as archive:
                     if _layers(archive.read("config.json")) == _layers(model.to_json()):
                         return model
-        raise ValueError(
-            f"{path} is not a complete Keras model of standard layers: "
-            "delete it and save it again."
-        ) from None
+        raise
 
 
 def _layers(config):
@@ -143,10 +121,14 @@ def load_trained(builders, *names):
     for name, model in zip(names, models):
         path, shapes = folder / f"{name}.keras", _shapes(builders[name]())
         if _shapes(model) != shapes:
-            raise ValueError(f"{path} does not map {shapes}: train the model again.")
+            raise ValueError(
+                f"{path} maps {_shapes(model)}, where {shapes} is needed. "
+                "It may have another latent size: rename it, or delete it to use "
+                "the reference model."
+            )
         if not all(np.isfinite(weight).all() for weight in model.get_weights()):
             raise ValueError(
-                f"{path} contains NaN or infinite weights: train the model again."
+                f"{path} contains NaN or infinite weights: its training diverged."
             )
     return models
 

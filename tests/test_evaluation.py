@@ -10,11 +10,11 @@ import scipy.stats
 import sklearn.decomposition
 import sklearn.neighbors
 import test_resume
+from course.checkpoints import training_state
 
 import course
 import vae_helpers as vh
 from course import evaluation
-from course.checkpoints import training_state
 
 RNG = np.random.default_rng(0)
 

@@ -15,11 +15,11 @@ import numpy as np
 import psutil
 import pytest
 import test_resume
+from course.checkpoints import training_state
 from matplotlib.figure import Figure
 
 import course
 import vae_helpers as vh
-from course.checkpoints import training_state
 from course.data import load_sample
 from course.results import expected_ranges, read_results
 from tools import experiments, fetch, pages, refresh, run

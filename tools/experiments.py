@@ -38,8 +38,8 @@ try:  # these imports take seconds
     import tensorflow as tf
 
     import course
-    from course import checkpoints, evaluation
-    from course.files import write_text
+    from course import evaluation
+    from course.files import atomic_write, write_text
 except KeyboardInterrupt:
     sys.exit(INTERRUPTED)
 except ImportError as error:
@@ -169,16 +169,20 @@ def load_or_train(name, seed, data):
 
     The record holds the curves, and "seconds", the time that the training took.
     """
-    path = path_of_run(name, seed, ".npz")
-    if path.is_file():
+    path = path_of_run(name, seed, ".weights.h5")
+    about = path_of_run(name, seed, ".curves.json")
+    if path.is_file() and about.is_file():
         model, _ = PLAN[name][1]()
         model(keras.Input((784,)))  # builds it, so that it has all its variables
-        return model, checkpoints.read(path, model)
+        model.load_weights(path)
+        return model, read_json(about)
     print(f"{name}, seed {seed}", flush=True)
     start = time.perf_counter()
     model, curves = train(name, seed, data)
     record = {"seconds": round(time.perf_counter() - start), **curves}
-    checkpoints.write(path, model, **record)
+    with atomic_write(path) as [temporary]:
+        model.save_weights(temporary)
+    write_text(about, json.dumps(record))
     return model, record
 
 
