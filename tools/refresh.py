@@ -52,7 +52,6 @@ SAVE_A_COPY = (
     "unless you first choose *File*, *Save a copy in Drive*."
 )
 README_RESULTS = (
-    "PCA-18, test MSE",
     "autoencoder, test MSE",
     "VAE, test -ELBO (nats)",
     "VAE, test KL (nats)",
