@@ -84,7 +84,11 @@ def newest(session):
 def jax(session):
     """Models, losses and two devices with Keras on JAX, without TensorFlow."""
     session.install(
-        "jax", "scipy", "pytest", *requirements("keras", "numpy", "matplotlib")
+        "jax",
+        "scipy",
+        "ipython",
+        "pytest",
+        *requirements("keras", "numpy", "matplotlib"),
     )
     session.env.update(KERAS_BACKEND="jax", JAX_ENABLE_X64="1")
     unit_tests(session, *MODELS, "tests/test_devices.py")
