@@ -38,7 +38,7 @@ CONSTANTS = {  # as written
     "55,000": "training images", "5,000": "validation images", "10,000": "test images",
     "60,000": "images in the training file", "70,000": "images in all",
     "9.2": "ln 10,000", "10.9": "ln 55,000", "0.69": "ln 2", "1.44": "bits in a nat",
-    "0.5": "one half", "0%": "none", "100%": "all",
+    "0.5": "one half", "0.01": "nats from which a dimension is active", "0%": "none", "100%": "all",
 }  # fmt: skip
 
 NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?"
@@ -55,7 +55,7 @@ SOURCE = re.compile(
 NOT_CLAIMS = [  # what says where something is, or how it is to be done
     r"<!--.*?-->", r"`[^`]*`", r"\]\([^)]*\)", r"\b(19[5-9]|20[0-2])\d\b(?![.,]\d)",
     r"\b(exercise|section|issue|request|seed|image|row|column|dimension)s? "
-    r"\d+(\.\d+)?( (and|to|or) \d+(\.\d+)?)*(?![.,]?\d| ?%)", r"^(#+|) *\d+\. ",
+    r"\d+(\.\d+)?( (and|to|or) \d+(\.\d+)?)*(?![.,]?\d| ?%)", r"^(#+|) *\d+\.(?!\d)",
     r"^\| *\d+ to \d+ *\|", r"sessions of \d+ minutes", r"(?<![.,\d])0\d\b",
     r"Python 3\.\d+( to 3\.\d+)?", r"[\d.]+ [kMG]B\b",
 ]  # fmt: skip
