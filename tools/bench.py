@@ -1,17 +1,16 @@
 """Compare the speed of `vae_helpers.fit` with Keras, PyTorch and JAX, and see it grow.
 
-usage: python -m tools.bench [--repeats N] [--images N] [--growth]
+usage: python -m tools.bench [--repeats N] [--images N]
 
-  --repeats N   measured epochs of each contender (7; growth: 3)
+  --repeats N   measured epochs of each contender (7)
   --images N    fewer than all 60,000 (a quick try: --images 6000 --repeats 1)
-  --growth      time and memory of `vae_helpers.fit` alone, drawn in build/growth.png
 
-`make bench` installs PyTorch and JAX and runs both modes; without them, their rows are
-missing. All contenders train chapter 03's VAE in the same way: binary cross-entropy
-summed over pixels plus KL, mean over the batch; Adam at 1e-3; batches of 128, the last
-one smaller; a new random order in each epoch; float32 on the CPU; no validation, no
-metric. Each has a process of its own. All exist at once, and one works at a time: one
-epoch to warm up, then the measured one.
+`make bench` installs PyTorch and JAX first; without them, their rows are missing. All
+contenders train chapter 03's VAE in the same way: binary cross-entropy summed over pixels
+plus KL, mean over the batch; Adam at 1e-3; whole batches of 128; a new random order in
+each epoch; float32 on the CPU; no validation, no metric. Each has a process of its own.
+All exist at once, and one works at a time: one epoch to warm up, then the measured one.
+Last, time and memory of `fit` are drawn in build/growth.png.
 
 For Linux and macOS, on a machine that does nothing else: other load slows the contenders
 by different factors.
@@ -31,13 +30,13 @@ from functools import partial
 import numpy as np
 
 import course
+from course.data import load_data
 
 HIDDEN = (512, 256, 128)
 
 
 # ---------------------------------------------------------------- contenders
-# Each trains for as many epochs as it gets turns. Heavy imports stand inside functions:
-# a worker imports only what it needs.
+# Heavy imports stand inside functions: a worker imports only what it needs.
 
 
 def run_keras(x, args, ours, **compile_options):
@@ -45,16 +44,8 @@ def run_keras(x, args, ours, **compile_options):
     import vae_helpers as vh  # isort: skip  (before Keras)
     import keras
 
-    def widened(layer):
-        config = layer.get_config()
-        if config.get("units") in HIDDEN:
-            config["units"] *= args.width
-        return layer.from_config(config)
-
     keras.utils.set_random_seed(0)
-    parts = vh.build_encoder(), vh.build_decoder()
-    clone = partial(keras.models.clone_model, clone_function=widened)
-    model = vh.VAE(*map(clone, parts))
+    model = vh.VAE(vh.build_encoder(), vh.build_decoder())
     model.compile(optimizer="adam", **compile_options)
     turns = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: wait_for_turn(),
@@ -96,8 +87,8 @@ def run_torch(x, args):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total += loss.detach() * len(rows)
-        end_turn(total.item() / len(images))
+            total += loss.detach()
+        end_turn(total.item() * args.batch / len(images))
 
 
 def run_jax(x, args):
@@ -109,11 +100,9 @@ def run_jax(x, args):
     optimizer, glorot = optax.adam(1e-3), jax.nn.initializers.glorot_uniform()
 
     def chain(seed, *units):
-        pairs = list(zip(units, units[1:]))
-        keys = jax.random.split(jax.random.key(seed), len(pairs))
-        return [
-            (glorot(key, pair), jnp.zeros(pair[1])) for key, pair in zip(keys, pairs)
-        ]
+        keys = jax.random.split(jax.random.key(seed), len(units))
+        shapes = zip(units, units[1:])
+        return [(glorot(k, pair), jnp.zeros(pair[1])) for k, pair in zip(keys, shapes)]
 
     def apply(layers, h):
         for weights, bias in layers[:-1]:
@@ -128,30 +117,24 @@ def run_jax(x, args):
         return (bce + kl) / len(batch)
 
     @partial(jax.jit, donate_argnums=0)
-    def epoch(state, images, order):
+    def epoch(state, images, key):
+        order = jax.random.permutation(key, len(images)).reshape(-1, args.batch)
+
         def step(state, rows):
             params, moments, key = state
             key, noise = jax.random.split(key)
             loss, gradients = jax.value_and_grad(loss_of)(params, images[rows], noise)
             updates, moments = optimizer.update(gradients, moments)
-            return (optax.apply_updates(params, updates), moments, key), loss * len(
-                rows
-            )
+            return (optax.apply_updates(params, updates), moments, key), loss
 
-        whole = len(images) // args.batch * args.batch
-        state, losses = jax.lax.scan(step, state, order[:whole].reshape(-1, args.batch))
-        last = 0.0
-        if whole < len(images):
-            state, last = step(state, order[whole:])
-        return state, (losses.sum() + last) / len(images)
+        state, losses = jax.lax.scan(step, state, order)
+        return state, losses.mean()
 
     params = chain(0, 784, *HIDDEN, 20), chain(1, 10, *HIDDEN[::-1], 784)
     state, images = (params, optimizer.init(params), jax.random.key(2)), jnp.asarray(x)
-    generator = np.random.default_rng(0)
-    for _ in range(args.turns):
+    for turn in range(args.turns):
         wait_for_turn()
-        order = generator.permutation(len(x)).astype("int32")
-        state, loss = epoch(state, images, order)
+        state, loss = epoch(state, images, jax.random.key(3 + turn))
         end_turn(float(loss))
 
 
@@ -196,20 +179,15 @@ def work(args):
 class Worker:
     """A process that trains one contender, an epoch for each call of `take_turn`."""
 
-    def __init__(self, name, turns, images, batch=128, width=1):
+    def __init__(self, name, turns, images, batch=128):
         command = [sys.executable, "-m", "tools.bench", "--worker", name]
-        for key, value in dict(
-            turns=turns, images=images, batch=batch, width=width
-        ).items():
+        for key, value in dict(turns=turns, images=images, batch=batch).items():
             command += [f"--{key}", str(value)]
-        environment = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+        cpu = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = {**os.environ, **cpu, "VAE_COURSE_QUICK": ""}
         self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **environment, "VAE_COURSE_QUICK": ""},
+            command, **pipes, stderr=subprocess.DEVNULL, env=environment
         )
 
     def take_turn(self):
@@ -220,11 +198,6 @@ class Worker:
             return None
         line = self.process.stdout.readline()
         return json.loads(line) if line else None
-
-    def close(self):
-        """End it."""
-        self.process.kill()
-        self.process.communicate()
 
 
 # ---------------------------------------------------------------- the two modes
@@ -242,10 +215,8 @@ def compare(images, repeats):
             reports[name].append(workers[name].take_turn())
             print(repeat, name, reports[name][-1], file=sys.stderr, flush=True)
     for worker in workers.values():
-        worker.close()
-    print(
-        "| contender | s per epoch | min..max | relative to ours | peak MB | last loss |"
-    )
+        worker.process.kill()
+    print("| contender | s per epoch | min..max | / ours | peak MB | last loss |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     ours = statistics.median(report["seconds"] for report in reports[OURS][1:])
     for name, rows in reports.items():
@@ -264,56 +235,49 @@ def growth(images, repeats):
     """How time and memory of `vae_helpers.fit` grow: one figure, build/growth.png."""
     import matplotlib.pyplot as plt
 
+    few = images // 3
     sweeps = {
-        "images": [images // 6, images // 3, images * 2 // 3, images],
+        "images": [few // 2, few, 2 * few, images],
         "batch": [32, 64, 128, 256, 512, 1024],
-        "width": [1, 2, 4],
     }
-    figure, axes = plt.subplots(
-        1, 3, figsize=(12, 4), sharey=True, layout="constrained"
-    )
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     for axis, (key, values) in zip(axes, sweeps.items()):
         points = []
         for value in values:
-            worker = Worker(OURS, repeats + 1, **{"images": images // 3, key: value})
+            worker = Worker(OURS, repeats + 1, **{"images": few, key: value})
             rows = [worker.take_turn() for _ in range(repeats + 1)]
-            worker.close()
+            worker.process.kill()
             seconds = statistics.median(row["seconds"] for row in rows[1:])
             points.append((seconds, rows[-1]["memory"] / 1000))
-            print(key, value, *points[-1], file=sys.stderr, flush=True)
         axis.loglog(values, points, "o-", label=["s per epoch", "peak memory (GB)"])
         axis.set_xticks(values, [f"{value:,}" for value in values])
         axis.minorticks_off()
-        suffix = "" if key == "images" else f" ({images // 3:,} images)"
-        axis.set_xlabel(key + suffix)
+    axes[0].set_xlabel("images (batch 128)")
+    axes[1].set_xlabel(f"batch size ({few:,} images)")
     axes[0].legend()
     figure.savefig(course.BUILD / "growth.png", dpi=150)
-    print("Drawn: build/growth.png")
+    print("\nDrawn: build/growth.png")
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--growth", action="store_true")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--images", type=int, default=60_000)
-    for name in ("turns", "batch", "width"):
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    for name in ("turns", "batch"):
         parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return work(args)
-    from course.data import load_data
-
     data = load_data()
-    x = np.concatenate([data.x_train, data.x_val])[: args.images]
+    x = np.concatenate([data.x_train, data.x_val])[: args.images // 128 * 128]
     course.BUILD.mkdir(exist_ok=True)
     np.save(course.BUILD / "bench.npy", x)
-    print(f"{len(x):,} images; {platform.platform()}, {os.cpu_count()} cores")
-    if args.growth:
-        return growth(len(x), args.repeats or 3)
-    compare(len(x), args.repeats or 7)
+    print(f"{len(x):,} images; {platform.platform()}, {os.cpu_count()} cores\n")
+    compare(len(x), args.repeats)
+    growth(len(x), min(args.repeats, 3))
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ from pathlib import Path
 places = [Path.cwd(), *Path.cwd().parents, *Path.cwd().glob("*")]
 found = [str(p) for p in places if os.access(p / "vae_helpers.py", os.R_OK)]
 if not found and {{"COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"}} & {{*os.environ}}:
-    !git clone --quiet --depth 1 {REPOSITORY} vae-vs-autoencoder
-sys.path[:0] = found[:1] or [os.path.abspath("vae-vs-autoencoder")]"""
+    !git clone -q --depth 1 {REPOSITORY} vae-course
+sys.path[:0] = found[:1] or [os.path.abspath("vae-course")]"""
 FIRST_METADATA = {
     "cellView": "form",
     "jupyter": {"source_hidden": True},
