@@ -82,7 +82,7 @@ def load_vae(name):
     Both are the first seed's of tools/experiments.py.
     """
     files = (course.REFERENCE / f"{name}_{part}.keras" for part in PARTS)
-    return vh.VAE(*map(vh.load, files))
+    return vh.VAE(*map(vh.load, files), seed=vh.SEED)
 
 
 def binarised(images, seed=0):
