@@ -120,7 +120,7 @@ def build_decoder(latent_dim=10, activation="relu"):
 
 @keras.saving.register_keras_serializable(package="vae_course")
 class Sampling(layers.Layer):
-    """Draws z from N(z_mean, exp(z_log_var)) so that gradients reach both inputs.
+    """Samples z from N(z_mean, exp(z_log_var)) so that gradients reach both inputs.
 
     The reparameterisation z = mean + sigma * noise of Kingma and Welling (2014),
     "Auto-Encoding Variational Bayes", section 2.4. Inputs [z_mean, z_log_var]
