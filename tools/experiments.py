@@ -232,51 +232,6 @@ def measure(model, data, classifier):
     }
 
 
-def measure_features(model, data, sets):
-    """Squared Frechet distances by each feature set: {source: {set: [one a draw]}}.
-
-    New images from N(0, I) and from a mixture of 50 fitted to the codes, three draws
-    each; of the latter's first draw also with more contrast and with speckle; and the
-    test images' reconstructions.
-    """
-    predict = evaluation.predict_in_batches
-    codes, log_var = predict(model.encoder, data.x_train)
-    if not isinstance(model, evaluation.Noiseless):
-        noise = np.random.default_rng(0).normal(size=codes.shape).astype("float32")
-        codes = codes + np.exp(0.5 * log_var) * noise
-    test_mean, _ = predict(model.encoder, data.x_test)
-    images = {"test images, restored": [predict(model.decoder, test_mean)]}
-    for source in ("N(0, I)", "mixture of 50"):
-        draws = (
-            evaluation.sample_codes(codes, sources=[source], seed=seed)[source]
-            for seed in range(3)
-        )
-        images[source] = [predict(model.decoder, z) for z in draws]
-    mixed = images["mixture of 50"][0]
-    images["more contrast"] = [(0.5 + 1.25 * (mixed - 0.5)).clip(0, 1)]
-    images["speckle"] = [evaluation.binarised(mixed)]
-    return {
-        source: {
-            name: [
-                rounded(evaluation.squared_frechet(of(x), of(data.x_test)))
-                for x in parts
-            ]
-            for name, of in sets.items()
-        }
-        for source, parts in images.items()
-    }
-
-
-def train_flow(codes, labels, seed):
-    """Chapter 07's flow, trained on codes (n, 18) and labels (n,)."""
-    keras.utils.set_random_seed(seed)
-    model = flow.Flow(flow.build_velocity(width=192), scale=float(1 / codes.std()))
-    rate = keras.optimizers.schedules.CosineDecay(2e-3, 100 * -(-len(codes) // 256))
-    model.compile(optimizer=keras.optimizers.Adam(rate))
-    vh.fit(model, codes, labels, epochs=100, batch_size=256)
-    return model
-
-
 def measure_flow(name, seed, data, classifier):
     """The record of a flow on the codes of the reference autoencoder, one of `FLOWS`.
 
@@ -292,7 +247,7 @@ def measure_flow(name, seed, data, classifier):
     elif name == "flow, clusters":
         labels = KMeans(10, random_state=0).fit(codes).labels_
         asked = np.random.default_rng(0).choice(labels, evaluation.IMAGES)
-    model = train_flow(codes, labels, seed)
+    model = flow.train(codes, labels, seed)
     if name == "flow" and not flow.REFERENCE.is_file():
         flow.Flow(model.velocity, model.scale).save(flow.REFERENCE)  # no optimizer
     new = decoder(flow.sample(model, asked, evaluation.IMAGES).clip(0)).numpy()
@@ -330,7 +285,7 @@ def train_and_measure(name, seed, data, classifier):
     record |= {"results": results, "curves": curves}
     if name in FEATURES and seed in FEW_SEEDS:
         sets = evaluation.feature_sets(classifier, data.x_train)
-        record["features"] = measure_features(model, data, sets)
+        record["features"] = evaluation.score_by_features(model, data, sets)
     return record
 
 
