@@ -57,7 +57,7 @@ NOT_CLAIMS = [  # what says where something is, or how it is to be done
     r"\b(exercise|section|issue|request|seed|image|row|column|dimension)s? "
     r"\d+(\.\d+)?( (and|to|or) \d+(\.\d+)?)*(?![.,]?\d| ?%)", r"^(#+|) *\d+\.(?!\d)",
     r"^\| *\d+ to \d+ *\|", r"sessions of \d+ minutes", r"(?<![.,\d])0\d\b",
-    r"Python 3\.\d+( to 3\.\d+)?", r"[\d.]+ [kMG]B\b",
+    r"(Python|pip) \d+\.\d+( to 3\.\d+)?", r"[\d.]+ [kMG]B\b",
 ]  # fmt: skip
 
 
