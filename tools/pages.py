@@ -47,7 +47,10 @@ MISSING = (
 )
 NEEDED = ("sphinx", "myst_nb", "furo", "math_core", "ziamath")
 # The pages beside the chapters. What students are given may lack some.
-BESIDE = ("glossary.md", "mistakes.md", "teaching.md", "results.md", "performance.md")
+BESIDE = (
+    "glossary.md", "mistakes.md", "teaching.md", "results.md", "further.md",
+    "performance.md",
+)  # fmt: skip
 # A picture that the page would fetch from elsewhere.
 BADGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
 # The link of every notebook to its published page.
