@@ -32,10 +32,8 @@ from course.data import (  # noqa: F401
     quick_mode,
 )
 from course.figures import (  # noqa: F401
-    class_legend,
     image_grid,
     scatter_classes,
-    show,
     use_style,
 )
 from course.results import expect  # noqa: F401
