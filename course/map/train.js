@@ -16,24 +16,25 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const PRESETS = {
   "vae": ["VAE", { noisy: true, beta: 1 }, `Noise and KL together: the codes spread
     like N(0, I) and fill it, so what is decoded from N(0, I) looks like garments.`],
-  "autoencoder": ["Autoencoder", { noisy: false, beta: 0 }, `No noise and no KL: nothing
-    keeps the codes near N(0, I), so its samples come from a small part of the map.`],
+  "autoencoder": ["Autoencoder", { noisy: false, beta: 0 }, `No noise and no KL: the
+    codes spread as they like. N(0, I) is a small part of the map, with few garments.`],
   "noise": ["Noise alone", { noisy: true, beta: 0 }, `Without KL the noise is evaded:
     codes move far apart, and the noise around each becomes too small to matter.`],
   "kl": ["KL alone", { noisy: false, beta: 1 }, `Without noise KL is evaded: the codes
-    crowd together near 0, where KL is small, and samples fall where no garment is.`],
+    crowd near 0, where it is small, and most draws from N(0, I) fall outside them.`],
   "averaged": ["Averaged over pixels", { noisy: true, beta: 196 }, `The error averaged
-    over the image's 196 pixels, not summed: the same as β = 196 (784 at 28 × 28). The
-    code is ignored, and every image is the same blur.`],
+    over the image's 196 pixels, not summed: the same as β = 196 (at 28 × 28, 784).
+    The code is ignored, and every image is the same blur.`],
   "warm-up": ["KL warm-up", { noisy: true, beta: 1, warm: WARM }, `β rises from 0 to 1
-    over ${WARM} epochs: the codes spread out first, and are then drawn in to N(0, I).`],
+    over ${WARM} epochs: the codes spread out first, and are then drawn in to N(0, I). In
+    chapter 06 this keeps all ten dimensions in use; here both are in use anyway.`],
 };
 let settings, target = 0, seed = 1, panels = [], isOn = false, style;
 
 // The slider's places: 0, then 1/128 to 8 in quarters of a power of two.
 const betaAt = place => place ? 2 ** ((place - 29) / 4) : 0;
 const placeOf = beta => beta ? Math.max(1, Math.min(41, Math.round(29 + 4 * Math.log2(beta)))) : 0;
-const inWords = beta => Number(beta.toPrecision(2)).toString();
+const inWords = value => String(Number(value.toPrecision(value < 99 ? 2 : 3)));
 
 // ---------------------------------------------------------------- a panel
 
@@ -70,15 +71,16 @@ function receive(panel, state) {
   wake();
 }
 
+const usesKl = () => settings.noisy || settings.beta > 0;
 function describe({ canvas, state, seed }) {
   const { epoch, reconstruction, kl, spread, noise } = state;
-  const hasKl = settings.noisy || settings.beta > 0;
-  const value = hasKl ? kl.toFixed(1) : "not used";
+  const sds = `sd of the codes ${inWords(spread)}`
+    + (settings.noisy ? `, of the noise ${inWords(noise)}` : "");
   canvas.numbers.textContent = `epoch ${epoch.toFixed(epoch < 10 ? 1 : 0)}`;
+  canvas.sds.textContent = sds;
   canvas.reconstruction.textContent = `${reconstruction.toFixed(1)} nats`;
-  canvas.kl.textContent = hasKl ? `${value} nats` : value;
-  canvas.map.setAttribute("aria-label", `Map of codes, seed ${seed}. Standard deviation `
-    + `of the codes ${spread.toFixed(2)}, of their noise ${noise.toFixed(2)}.`);
+  canvas.kl.textContent = usesKl() ? `${kl.toFixed(1)} nats` : "not used";
+  canvas.map.setAttribute("aria-label", `Map of codes, seed ${seed}: ${sds}`);
 }
 
 // ---------------------------------------------------------------- drawing
@@ -99,7 +101,7 @@ function drawGrid(canvas, bytes, columns, from = 0) {  // images of 14 × 14, in
   for (let i = 0; i < bytes.length / 196; i++) {
     for (let j = 0; j < 196; j++)
       pixels.data.fill(bytes[196 * i + j], 4 * j, 4 * j + 3)[4 * j + 3] = 255;
-    const place = from + i, step = canvas.width / columns;
+    const place = from + i, step = Math.ceil(canvas.width / columns);
     context.putImageData(pixels, place % columns * step,
       Math.floor(place / columns) * step);
   }
@@ -113,58 +115,45 @@ function drawImages({ canvas, state }) {
 }
 
 function drawCurves({ canvas, history }) {
-  const hasKl = settings.noisy || settings.beta > 0;
-  for (const [name, column, floor] of [["errors", 1, page.floor], ["kls", 2, 0]]) {
-    const [context, width, height] = sharp(canvas[name]), left = 34, bottom = 18;
-    const values = history.map(row => row[column]);
-    // The first values would hide the rest.
-    const top = Math.max(column === 1 ? 100 : 5,
-      ...values.slice(Math.min(20, values.length >> 1))) * 1.02;
-    const last = Math.max(10, history.at(-1)[0]);
-    const x = epoch => left + (width - left - 6) * epoch / last;
-    const low = column === 1 ? 50 : 0;
-    const y = value => 6 + (height - bottom - 6) * (1 - (value - low) / (top - low));
-    context.font = "12px system-ui, sans-serif";
-    context.strokeStyle = style.line;
-    context.fillStyle = style.soft;
-    context.textBaseline = "middle";
-    const tick = (value, at = y(value)) => {
-      context.textAlign = "right";
-      context.fillText(value, left - 5, at);
-      context.beginPath();
-      context.moveTo(left, at);
-      context.lineTo(width, at);
-      context.stroke();
-    };
-    tick(low);
-    tick(Math.floor(top));
-    context.textAlign = "left";
-    context.fillText("0", left, height - 7);
-    context.textAlign = "right";
-    context.fillText(`epoch ${Math.round(last)}`, width - 2, height - 7);
-    if (column === 1) {
-      context.setLineDash([4, 4]);
-      context.beginPath();
-      context.moveTo(left, y(floor));
-      context.lineTo(width, y(floor));
-      context.stroke();
-      context.setLineDash([]);
-      context.fillText(`floor: the pixels' entropy, ${floor.toFixed(1)}`, width - 2,
-        y(floor) - 9);
-    }
-    if (column === 2 && !hasKl) continue;
-    context.save();
-    context.beginPath();
-    context.rect(left, 0, width, height - bottom + 2);
-    context.clip();
-    context.beginPath();
-    history.forEach((row, i) =>
-      context[i ? "lineTo" : "moveTo"](x(row[0]), y(row[column])));
-    context.strokeStyle = style.mark;
-    context.lineWidth = 2;
-    context.stroke();
-    context.restore();
+  drawCurve(canvas.errors, history.map(row => [row[0], row[1]]), 50, 110);
+  const kls = usesKl() ? history.map(row => [row[0], row[2]]) : [];
+  drawCurve(canvas.kls, kls, 0, Math.max(6, ...kls.map(row => Math.ceil(row[1]))));
+}
+function drawCurve(canvas, rows, low, high) {
+  const [context, width, height] = sharp(canvas), left = 30, bottom = height - 18;
+  const last = Math.max(20, rows.at(-1)?.[0] ?? 0);
+  const x = epoch => left + (width - left - 4) * epoch / last;
+  const y = value => bottom - (bottom - 8) * (value - low) / (high - low);
+  const across = value => {
+    context.moveTo(left, y(value));
+    context.lineTo(width, y(value));
+  };
+  context.font = "12px system-ui, sans-serif";
+  context.textAlign = "right";
+  context.fillStyle = style.soft;
+  context.strokeStyle = style.line;
+  context.beginPath();
+  for (const value of [low, high]) {
+    across(value);
+    context.fillText(value, left - 4, y(value) + 4);
   }
+  context.stroke();
+  context.fillText(`epoch ${Math.round(last)}`, width, height - 3);
+  if (low) {  // the reconstruction has a floor
+    context.fillText(`floor: pixels' entropy, ${page.floor.toFixed(1)}`, width,
+      y(page.floor) - 4);
+    context.beginPath();
+    across(page.floor);
+    context.setLineDash([4, 4]);
+    context.strokeStyle = style.soft;
+    context.stroke();
+    context.setLineDash([]);
+  }
+  context.beginPath();  // the first values may be above the rest
+  rows.forEach(row => context.lineTo(x(row[0]), Math.max(0, y(row[1]))));
+  context.strokeStyle = style.mark;
+  context.lineWidth = 2;
+  context.stroke();
 }
 
 function write(context, text, x, y) {  // with a halo
