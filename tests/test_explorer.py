@@ -22,12 +22,8 @@ from PIL import Image
 import course
 import vae_helpers as vh
 from course.data import load_sample
-<<<<<<< HEAD
 from course.map import page as map_page
-from tools import address
-=======
 from tools import refresh
->>>>>>> main
 from tools.pages import embed_explorers
 from tools.refresh import strip_explorer
 

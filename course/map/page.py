@@ -45,8 +45,8 @@ GAP = 0.1  # a gap has less than this fraction of the prior's density
 # A ring on the map, as the pages' icon.
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'"
-    "%3E%3Crect width='16' height='16' rx='3' fill='%230b5cad'/%3E%3Ccircle cx='8' cy='8'"
-    " r='4.5' fill='none' stroke='%23fff' stroke-width='2.5'/%3E%3C/svg%3E"
+    "%3E%3Crect width='16' height='16' rx='3' fill='%230b5cad'/%3E%3Ccircle cx='8' "
+    "cy='8' r='4.5' fill='none' stroke='%23fff' stroke-width='2.5'/%3E%3C/svg%3E"
 )
 
 # ---------------------------------------------------------------- the page
