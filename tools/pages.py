@@ -27,8 +27,8 @@ try:  # these imports take seconds
 
     import course
     import vae_helpers as vh
-    from course import explorer
     from course.files import write_errors
+    from course.map import page as map_page
     from tools import refresh
 except KeyboardInterrupt:
     if __name__ == "__main__":
@@ -191,7 +191,7 @@ def embed_explorers(notebook, folder):
             if path.is_file():
                 pages.append(path)
                 source = f'src="{html.escape(path.name)}"'
-                output["data"]["text/html"] = explorer.iframe(source)
+                output["data"]["text/html"] = map_page.iframe(source)
                 outputs[:] = [
                     other
                     for other in outputs
@@ -263,7 +263,7 @@ def _first_page(pages, executed, results, cards, maps):
     sections = "".join(f"\n## {section}\n" for section in sections)
     if maps:
         opening = re.sub(r"^!\[.*\n", "", opening, flags=re.M)
-        frame = explorer.iframe(f'src="{html.escape(maps[0])}"')
+        frame = map_page.iframe(f'src="{html.escape(maps[0])}"')
         opening += f'\n<div class="map">{frame}</div>\n'
     origin = "All show the outputs that are stored in the course."
     if executed:
@@ -303,7 +303,7 @@ def reference_map(path):
     )
     others = [vae, vh.split_autoencoder(models["autoencoder"])]
     data = vh.load_data()
-    return explorer.write(path, *vae_2d, data.x_val, data.y_val, others=others)
+    return map_page.write(path, *vae_2d, data.x_val, data.y_val, others=others)
 
 
 def main():
@@ -311,7 +311,7 @@ def main():
     if not installed():
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory() as folder:
-        reference_map(Path(folder, "explorer.html"))
+        reference_map(Path(folder, "map.html"))
         table = refresh.results_table(stored().values(), refresh.README_RESULTS)
         results = f"## What you should see\n\n{table}\n\n[All results](docs/results.md)"
         print(f"Read on: {write({}, results, Path(folder))}")
