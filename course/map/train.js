@@ -17,7 +17,8 @@ const PRESETS = {
   "vae": ["VAE", { noisy: true, beta: 1 }, `Noise and KL together: the codes spread
     like N(0, I) and fill it, so what is decoded from N(0, I) looks like garments.`],
   "autoencoder": ["Autoencoder", { noisy: false, beta: 0 }, `No noise and no KL: the
-    codes spread as they like. N(0, I) is a small part of the map, with few garments.`],
+    codes spread as they like. N(0, I) covers a small part of the map, and most draws
+    from it are dim smudges.`],
   "noise": ["Noise alone", { noisy: true, beta: 0 }, `Without KL the noise is evaded:
     codes move far apart, and the noise around each becomes too small to matter.`],
   "kl": ["KL alone", { noisy: false, beta: 1 }, `Without noise KL is evaded: the codes
