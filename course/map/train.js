@@ -34,7 +34,8 @@ let settings, target = 0, seed = 1, panels = [], isOn = false, style;
 
 // The slider's places: 0, then 1/128 to 8 in quarters of a power of two.
 const betaAt = place => place ? 2 ** ((place - 29) / 4) : 0;
-const placeOf = beta => beta ? Math.max(1, Math.min(41, Math.round(29 + 4 * Math.log2(beta)))) : 0;
+const placeOf = beta =>
+  beta ? Math.max(1, Math.min(41, Math.round(29 + 4 * Math.log2(beta)))) : 0;
 const inWords = value => String(Number(value.toPrecision(value < 99 ? 2 : 3)));
 
 // ---------------------------------------------------------------- a panel
