@@ -1,0 +1,13 @@
+// The maps in frames follow the page's theme, light or dark.
+const theme = () => {
+  const chosen = document.body.dataset.theme, dark = matchMedia("(prefers-color-scheme: dark)");
+  return chosen === "auto" || !chosen ? (dark.matches ? "dark" : "light") : chosen;
+};
+const tellFrames = () => document.querySelectorAll("iframe").forEach(frame =>
+  frame.contentWindow?.postMessage({ theme: theme() }, "*"));
+addEventListener("DOMContentLoaded", () => {
+  new MutationObserver(tellFrames).observe(document.body, { attributeFilter: ["data-theme"] });
+  document.querySelectorAll("iframe").forEach(frame => frame.addEventListener("load", () =>
+    setTimeout(tellFrames, 500)));
+  tellFrames();
+});
