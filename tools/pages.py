@@ -27,6 +27,7 @@ try:  # these imports take seconds
 
     import course
     import vae_helpers as vh
+    from course.data import load_sample
     from course.files import write_errors
     from course.map import page as map_page
     from course.map import train
@@ -131,10 +132,8 @@ def write(notebooks, results, explorers=None):
             shutil.copy(course.ASSETS / name, static)
         for name in ("map.png", "train.png"):
             shutil.copy(course.ASSETS / name, rendered)
-        data = vh.load_data()
-        if len(data.x_train) >= train.TRAINED + train.SHOWN:
-            train.write(rendered / "train.html", data.x_train, data.y_train, PUBLIC)
-        shutil.copy(_font(), static / "math.ttf")
+        images, labels, *_ = load_sample()
+        train.write(rendered / "train.html", images, labels, PUBLIC)
         warnings = io.StringIO()
         with docutils_namespace():
             Sphinx(
