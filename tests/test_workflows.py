@@ -38,7 +38,9 @@ def test_jobs_have_the_least_permissions(path):
         assert job.get("permissions", {}) == may.get(name, {}), name
         assert "timeout-minutes" in job, name
         for step in job["steps"]:
-            if "checkout" in step.get("uses", "") and "contents" not in may.get(name, {}):
+            if "checkout" in step.get("uses", "") and "contents" not in may.get(
+                name, {}
+            ):
                 assert step["with"]["persist-credentials"] is False, name
 
 
@@ -84,6 +86,9 @@ def test_the_range_of_pythons_is_the_same_everywhere():
     assert f"Python {low} to {high}" in readme
     assert f'tensorflow<0; python_version >= "{above}"' in requirements
     matrix = load(course.ROOT / ".github/workflows/ci.yml")["jobs"]["quick"]["strategy"]
-    rows = matrix["matrix"]["python"], *(x["python"] for x in matrix["matrix"]["include"])
+    rows = (
+        matrix["matrix"]["python"],
+        *(x["python"] for x in matrix["matrix"]["include"]),
+    )
     tested = {*rows[0], *rows[1:]}
     assert {min(tested), max(tested)} == {low, high}
