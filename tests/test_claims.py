@@ -49,7 +49,7 @@ RANGE = re.compile(rf"({NUMBER})( ?%?)(?: to |–)({NUMBER})")
 ROUNDED = re.compile(r"(about|around|roughly|nearly|almost|some) \W*$", re.I)
 NAMED = re.compile(r"(?i)chapters? (0\d(?:(?:, |,? and | to )0\d)*)|\b(0\d)_\w+\.ipynb")
 SOURCE = re.compile(
-    r"(?i)\]\(https?:(?!.*-owner-)|\b(?:19|20)\d\d[a-z]?[),;]|arXiv|@ [0-9a-f]{7}"
+    r"(?i)\]\(https?:(?!.*-o.ner-)|\b(?:19|20)\d\d[a-z]?[),;]|arXiv|@ [0-9a-f]{7}"
     r"|^Source|exercises\.ipynb"
 )
 NOT_CLAIMS = [  # what says where something is, or how it is to be done

@@ -119,7 +119,8 @@ def execute(notebook, path, progress):
 def write_notebook(notebook, path):
     """Write a notebook without what differs from machine to machine."""
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    language = {"name": "python", "pygments_lexer": "ipython3"}  # for the cells' "!"
+    notebook.metadata = {"kernelspec": kernel, "language_info": language}
     write_text(path, nbformat.writes(notebook) + "\n")
 
 
