@@ -32,10 +32,8 @@ from course.data import (  # noqa: F401
     quick_mode,
 )
 from course.figures import (  # noqa: F401
-    class_legend,
     image_grid,
     scatter_classes,
-    show,
     use_style,
 )
 from course.results import expect  # noqa: F401
@@ -122,7 +120,7 @@ def build_decoder(latent_dim=10, activation="relu"):
 
 @keras.saving.register_keras_serializable(package="vae_course")
 class Sampling(layers.Layer):
-    """Draws z from N(z_mean, exp(z_log_var)) so that gradients reach both inputs.
+    """Samples z from N(z_mean, exp(z_log_var)) so that gradients reach both inputs.
 
     The reparameterisation z = mean + sigma * noise of Kingma and Welling (2014),
     "Auto-Encoding Variational Bayes", section 2.4. Inputs [z_mean, z_log_var]

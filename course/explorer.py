@@ -40,7 +40,7 @@ SHOWN = 1000  # garments on the map; more would exceed 4 MB with three models
 # Of the rounded weights, see `_rounded`. A code must be exact, compared with its cloud.
 STEPS = {"encoder": 2e-5, "decoder": 6e-5}
 CHECKED = 200  # inputs on which the page is compared with Keras
-NOISES = 8  # draws of z with which the page estimates -ELBO; each with its negative
+PAIRS = 8  # of z and its negative: so many, or one a dimension, estimate -ELBO
 CELLS = 96  # the density is computed on so many cells along each side of the map
 UNSAFE, SAFE = "&<>{}", ",./:["  # letters of base 85 that HTML would escape
 GAP = 0.1  # a gap has less than this fraction of the prior's density
@@ -207,16 +207,33 @@ def encode(model, x):
 def score(model, x):
     """-ELBO of images x (n, 784) in nats, (n,), as the page estimates it.
 
-    The mean over `NOISES` fixed draws of z; for an autoencoder, the reconstruction
+    The mean over the page's fixed draws of z; for an autoencoder, the reconstruction
     error of the code in nats.
     """
+    return _score(model, x, model["noise"])
+
+
+def _noise(dimensions, seed):
+    """Draws (2 n, d) from N(0, I) in pairs, with mean 0 and covariance I exactly.
+
+    With n = d pairs they are the corners of a turned cross-polytope, which integrate
+    polynomials up to the third degree exactly; see A. H. Stroud, Approximate
+    Calculation of Multiple Integrals (1971). So few draws otherwise have a spread of
+    their own: -ELBO would be wrong by a nat.
+    """
+    count = max(PAIRS, dimensions)
+    half = np.random.default_rng(seed).normal(size=(count, dimensions))
+    left, _, right = np.linalg.svd(half, full_matrices=False)
+    half = count**0.5 * left @ right
+    return np.concatenate([half, -half])
+
+
+def _score(model, x, noise):
+    """-ELBO (n,) of images x (n, 784) in nats, with draws `noise` (k, d)."""
     z_mean, z_log_var = encode(model, x)
     sd = 0 if z_log_var is None else np.exp(0.5 * z_log_var)
     kl = 0 if z_log_var is None else vh.kl_to_prior(z_mean, z_log_var)
-    errors = [
-        vh.bernoulli_nll(x, decode(model, z_mean + sd * draw))
-        for draw in model["noise"]
-    ]
+    errors = [vh.bernoulli_nll(x, decode(model, z_mean + sd * draw)) for draw in noise]
     return np.mean(errors, axis=0) + np.sum(kl, axis=-1)
 
 
@@ -243,8 +260,7 @@ def _described(encoder, decoder, x):
     z_mean, z_log_var = _encode(encoder, x)
     dimensions, is_vae = z_mean.shape[1], z_log_var is not None
     kind = "VAE" if is_vae else "Autoencoder"
-    half = np.random.default_rng(vh.SEED).normal(size=(NOISES // 2, dimensions))
-    noise = np.concatenate([half, -half]) if is_vae else np.zeros((1, dimensions))
+    noise = _noise(dimensions, vh.SEED) if is_vae else np.zeros((1, dimensions))
     exact = {
         "name": f"{kind}, {dimensions} dimension{'s' * (dimensions != 1)}",
         "dimensions": dimensions,
@@ -263,7 +279,9 @@ def _described(encoder, decoder, x):
         use = z_mean.std(axis=0)
     model |= {"unit": "nats" if is_vae else "sd", "use": use.round(6).tolist()}
     model["differences"] = _compare(model, exact, x[:CHECKED])
+    model["sampling_sd"] = _sampling_sd(exact, x[:CHECKED]) if is_vae else 0.0
     codes = z_mean[:SHOWN]
+    model["near"] = _reach(codes)
     scale = float(np.abs(codes).max()) / 32767 or 1.0
     model |= {"codes": np.rint(codes / scale).astype("int16"), "scale": scale}
     model |= _plane(z_mean, z_log_var)
@@ -316,6 +334,20 @@ def _compare(model, exact, x):
     }
     # The page prints three decimals. Rounded up, they remain an upper bound.
     return {k: math.ceil(1000 * np.abs(v).max()) / 1000 for k, v in differences.items()}
+
+
+def _sampling_sd(exact, x):
+    """The standard deviation of -ELBO of images x over ten sets of draws, in nats."""
+    sets = [_score(exact, x, _noise(exact["dimensions"], s)) for s in range(10)]
+    return float(np.var(sets, axis=0, ddof=1).mean() ** 0.5)
+
+
+def _reach(codes):
+    """How far from a code (n, d) its fourth neighbour is, for 95% of the codes."""
+    squares = (codes.astype("float64") ** 2).sum(axis=1)
+    distances = squares[:, None] + squares - 2 * codes @ codes.T.astype("float64")
+    fourth = np.sort(distances, axis=1)[:, min(4, len(codes) - 1)]
+    return float(np.quantile(fourth.clip(0) ** 0.5, 0.95))
 
 
 def _plane(z_mean, z_log_var):

@@ -1,4 +1,4 @@
-"""A film of the latent space while a VAE trains, for chapter 03."""
+"""Animated PNGs: the latent space while a VAE trains, and interpolations."""
 
 from course import backend  # noqa: F401  isort: skip  (before Keras)
 
@@ -8,17 +8,19 @@ import io
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from IPython.display import display
+from PIL import Image
 
-SIDE, STILL, GAP = 300, 148, 6  # pixels: the film, a still picture, the space between
-LIMIT = 4.0  # the picture shows codes from -LIMIT to LIMIT
+from course.figures import scatter_classes
+
+SIDE, GAP = 600, 12  # pixels of a picture of the film, and between two; shown half size
+LIMIT = 4.0  # the pictures show codes from -LIMIT to LIMIT
 
 
 class LatentFilm(keras.callbacks.Callback):
     """Keeps z_mean of some images before a VAE's training and after each epoch.
 
-    `codes` is a list of arrays (n, latent_dim). It is part of the checkpoint of a
-    training that is interrupted: the resumed training ends with the same film.
+    `codes` is a list of arrays (n, latent_dim).
     """
 
     def __init__(self, x):
@@ -31,72 +33,116 @@ class LatentFilm(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.codes.append(self._encode())
 
-    def get_state(self):
-        return {"codes": np.stack(self.codes)}
-
-    def set_state(self, state):
-        self.codes = list(state["codes"])
-
     def _encode(self):
         return np.asarray(self.model.encoder(self.x)[0])
 
 
-def show_film(codes, labels, dimensions, alt):
-    """Display codes over training as an animated PNG, with six still pictures.
+def show_film(codes, labels, pair, titles=None):
+    """Display codes over training as an animated PNG, with three still pictures.
+
+    The film is at the upper left, beside epochs 1 and 5 and the last, with class names.
+    With `titles`, each picture has its own in place of its epoch, and all are shown.
 
     Args:
         codes: one array (n, latent_dim) for each picture; the first is epoch 0.
         labels: the class of each code, (n,), from 0 to 9, for its colour.
-        dimensions: the two latent dimensions to show, the horizontal one first.
-        alt: the alternative text.
+        pair: the two latent dimensions to show, the horizontal one first.
     """
-    pictures = [
-        draw_codes(part[:, dimensions], labels, f"epoch {epoch}")
-        for epoch, part in enumerate(codes)
-    ]
-    last = len(pictures) - 1
-    sheet = Image.new("P", (SIDE + 3 * (STILL + GAP), SIDE), 10)
-    sheet.putpalette(pictures[0].getpalette())
-    # The first epochs change most: the still pictures stand closer together there.
-    for place, share in enumerate([0, 0.02, 0.06, 0.2, 0.5, 1]):
-        epoch = round(share * last)
-        still = draw_codes(codes[epoch][:, dimensions], labels, f"epoch {epoch}", STILL)
-        top, left = (STILL + GAP - 2) * (place // 3), (STILL + GAP) * (place % 3)
-        sheet.paste(still, (SIDE + GAP + left, top))
+    last = len(codes) - 1
+    # Most happens in the first epochs; later ones are shown in steps of four.
+    shown = [*range(min(10, last)), *range(10, last, 4), last]
+    early = [min(1, last), min(5, last)]
+    if titles:
+        shown, early = range(last + 1), [last // 3, 2 * last // 3]
+    titles = titles or [f"epoch {epoch}" for epoch in range(last + 1)]
+
+    def plot(indices, names=False):
+        parts = [codes[i][:, pair] for i in indices]
+        return _plot_codes(parts, labels, [titles[i] for i in indices], names)
+
+    pictures, stills = plot(shown), plot(early) + plot([last], names=True)
+    sheet = np.full((2 * SIDE + GAP, 2 * SIDE + GAP, 3), 255, "uint8")
+    low, high = slice(0, SIDE), slice(SIDE + GAP, None)
+    for place, still in zip([(low, high), (high, low), (high, high)], stills):
+        sheet[place] = still
     frames = []
     for picture in pictures:
-        sheet.paste(picture, (0, 0))
-        frames.append(sheet.copy())
-    file = io.BytesIO()
-    frames[0].save(
-        file, "PNG", save_all=True, append_images=frames[1:], loop=0, optimize=True,
-        duration=[*[120] * last, 2500],
-    )  # fmt: skip
-    from IPython.display import display
-
-    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": alt}
-    display(data, raw=True, metadata={"image/png": {"alt": alt}})
+        sheet[low, low] = picture
+        frames.append(Image.fromarray(sheet))
+    palette = frames[-1].quantize(64)
+    frames = [frame.quantize(palette=palette, dither=0) for frame in frames]
+    _display(frames, [*[200] * (len(frames) - 1), 2500], f"A film, to {titles[-1]}")
 
 
-def draw_codes(codes, labels, title, side=SIDE):
-    """Codes (n, 2) as coloured dots in a square picture, with the prior's circles.
+def _plot_codes(codes, labels, titles, names=False):
+    """Arrays of codes (n, 2) as pictures (SIDE, SIDE, 3) with the prior's circles.
 
     The circles have the radii 1, 2 and 3: one, two and three standard deviations.
     """
-    colours = [plt.matplotlib.colors.to_rgb(f"C{c}") for c in range(10)]
-    palette = np.vstack([colours, [[1, 1, 1], [0.75, 0.75, 0.75], [0, 0, 0]]])
-    scale = side / (2 * LIMIT)
-    rows, columns = np.indices((side, side)) + 0.5 - side / 2
-    radius = np.hypot(rows, columns) / scale
-    picture = np.full((side, side), 10, "uint8")  # white
-    for sigma in (1, 2, 3):
-        picture[np.abs(radius - sigma) < 0.6 / scale] = 11  # grey
-    dot = side // 100  # its width in pixels
-    x, y = (np.clip(codes, -LIMIT, LIMIT).T * scale + side / 2).astype(int)
-    for right, bottom, label in zip(x.clip(dot), (side - y).clip(dot), labels):
-        picture[bottom - dot : bottom, right - dot : right] = label
-    image = Image.fromarray(picture, "P")
-    image.putpalette((255 * palette).round().astype("uint8").ravel().tolist())
-    font = ImageFont.load_default(11 if side < 200 else 14)
-    ImageDraw.Draw(image).text((4, 2), title, fill=12, font=font)
-    return image
+    figure = plt.figure(figsize=(SIDE / 200, SIDE / 200), dpi=200, layout="none")
+    pictures = []
+    for part, title in zip(codes, titles):
+        figure.clear()
+        axis = figure.add_axes((0.01, 0.01, 0.98, 0.98), xticks=[], yticks=[])
+        axis.spines[:].set(visible=True, color="0.75")
+        axis.set(xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT))
+        for radius in (1, 2, 3):
+            axis.add_patch(plt.Circle((0, 0), radius, fill=False, color="0.75"))
+        scatter_classes(axis, part.clip(-LIMIT, LIMIT), labels, names)
+        axis.text(-0.95 * LIMIT, 0.88 * LIMIT, title, fontsize=11)
+        figure.canvas.draw()
+        pictures.append(np.array(figure.canvas.buffer_rgba())[..., :3])
+    plt.close(figure)
+    return pictures
+
+
+def animate(frames):
+    """Display an interpolation as an animated PNG, with a filmstrip.
+
+    It plays forward in three seconds, then backward, in a loop. Eight of the frames
+    stand beside it, for print and for readers that cannot display an animation.
+
+    Args:
+        frames: images (n, 784) in [0, 1], in order, such as `decoder(a + t * (b - a))`.
+
+    Raises:
+        ValueError: frames are not two or more images.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 2 or frames.shape[1] != 784 or len(frames) < 2:
+        raise ValueError(
+            f"frames must be two or more images (n, 784), not an array {frames.shape}."
+        )
+    images = np.rint(frames.clip(0, 1) * 255).astype("uint8").reshape(-1, 28, 28)
+    last = len(images) - 1
+    small, large = 28 * 8, 2 * 28 * 8 + GAP  # a still picture, the film
+    sheet = np.full((large, large + 4 * (small + GAP)), 255, "uint8")
+    for place, i in enumerate(np.linspace(0, last, 8).round().astype(int)):
+        top = (small + GAP) * (place // 4)
+        left = large + GAP + (small + GAP) * (place % 4)
+        sheet[top : top + small, left : left + small] = _enlarge(images[i], small)
+    order = [*range(len(images)), *range(last - 1, 0, -1)]
+    pictures = []
+    for i in order:
+        sheet[:, :large] = _enlarge(images[i], large)
+        pictures.append(Image.fromarray(sheet.copy()))
+    # In milliseconds; the first and the last frame stay half a second longer.
+    times = [round(3000 / last + 500 * (i in (0, last))) for i in order]
+    _display(pictures, times, f"An interpolation in {len(images)} images")
+
+
+def _enlarge(image, side):
+    """An image (28, 28) as (side, side), without interpolation."""
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.NEAREST))
+
+
+def _display(pictures, times, text):
+    """Display pictures, each for so many milliseconds, as an animated PNG in a loop."""
+    file = io.BytesIO()
+    pictures[0].save(
+        file, "PNG", save_all=True, append_images=pictures[1:], duration=times, loop=0,
+        optimize=True,
+    )  # fmt: skip
+    width, height = (side // 2 for side in pictures[0].size)
+    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": text}
+    display(data, raw=True, metadata={"image/png": {"width": width, "height": height}})

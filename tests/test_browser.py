@@ -385,7 +385,7 @@ def test_keyboard_moves_on_the_map_and_picks(tab):
         tab.keyboard.press("Shift+ArrowDown")
     low = tab.evaluate("explorer.state.model.middle[1] - explorer.state.model.half")
     assert np.isclose(state(tab, "point")[1], low, atol=1e-3), "the map's edge"
-    tab.wait_for_selector("#status:has-text('no garments near')")
+    tab.wait_for_selector("#status:has-text('far from all garments')")
 
 
 def test_keyboard_alone_reaches_every_control_and_shows_where_it_is(tab):

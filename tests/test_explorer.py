@@ -23,7 +23,7 @@ import course
 import vae_helpers as vh
 from course import explorer
 from course.data import load_sample
-from tools import address
+from tools import refresh
 from tools.pages import embed_explorers
 from tools.refresh import strip_explorer
 
@@ -196,6 +196,37 @@ def test_page_states_its_largest_differences_from_keras(name, models, pairs, tes
     assert model["differences"]["nats"] < NATS
 
 
+@pytest.mark.parametrize("name", VAES)
+def test_few_draws_give_the_elbo_of_many_and_their_error_is_stated(
+    name, models, pairs, test_set
+):
+    model, x = models[name], test_set[0][:200]
+    noise = model["noise"].astype("float64")
+    assert np.allclose(noise.mean(axis=0), 0, atol=1e-5)
+    assert np.allclose(np.cov(noise.T, ddof=0), np.eye(noise.shape[1]), atol=1e-4)
+    encoder, decoder = pairs[name]
+    z_mean, z_log_var = codes_of(encoder, x)
+    half = np.random.default_rng(5).normal(size=(400, noise.shape[1]))
+    pairs_of_draws = [
+        np.mean([
+            vh.bernoulli_nll(x, decoder(z_mean + sign * np.exp(z_log_var / 2) * draw))
+            for sign in (-1, 1)
+        ], axis=0)
+        for draw in half.astype("float32")
+    ]  # fmt: skip
+    kl = np.asarray(vh.kl_to_prior(z_mean, z_log_var)).sum(axis=1)
+    many = kl + np.mean(pairs_of_draws, axis=0)
+    error = np.std(pairs_of_draws, axis=0) / len(half) ** 0.5  # of the many draws
+    differences = explorer.score(model, x) - many
+    print(
+        f"\n{name}: {len(noise)} draws less 800: {differences.mean():+.3f} nats, "
+        f"rms {np.sqrt((differences**2).mean()):.3f}, stated {model['sampling_sd']:.3f}"
+    )
+    assert abs(differences.mean()) < 0.15
+    known = np.sqrt((error**2).mean() + model["sampling_sd"] ** 2)
+    assert np.sqrt((differences**2).mean()) < 2 * known and known < 0.5
+
+
 def test_small_layers_are_rounded_less_than_large_ones(models, pairs):
     for name, (_, decoder) in pairs.items():
         dense_layers = [layer for layer in decoder.layers if layer.weights]
@@ -294,7 +325,7 @@ def test_page_loads_nothing_from_elsewhere(path):
 
 def test_script_stays_small_enough_to_be_read():
     scripts = [explorer.PARTS / name for name in explorer.SCRIPTS]
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in scripts) <= 900
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in scripts) <= 920
 
 
 def test_use_decides_which_dimensions_are_inactive(models, pairs, test_set):
@@ -497,9 +528,9 @@ def test_only_pages_of_the_explorer_are_read(tmp_path):
 # ---------------------------------------------------------------- labels of the map
 
 # The page's scripts in node, with as much of a browser as drawing the names needs.
-NAMES_IN_NODE = """
+IN_NODE = """
 const written = [];
-let now;
+let now = 1;
 const context = new Proxy({
   measureText: text => ({ width: 7.3 * now * text.length }),
   fillText: (text, x, y) => written.push([text, x, y]),
@@ -510,25 +541,26 @@ globalThis.document = {
   querySelectorAll: () => [{ id: "map", getContext: () => context }],
   createElement: () => ({ getContext: () => context }),
 };
-const { scripts, classes, labels, models, scales } =
-  JSON.parse(require("fs").readFileSync(0, "utf8"));
-eval(`${scripts}
-  page = { classes, labels };
+const { scripts, stored, scales } = JSON.parse(require("fs").readFileSync(0, "utf8"));
+eval(`${scripts}; (async () => {
+  page = await unpack(stored);
   style = {};
-  const found = models.map(model => scales.map(scale => {
+  page.models.forEach(model => model.points =
+    Array.from(page.labels, (_, i) => toPlane(model, codeOf(model, i))));
+  console.log(JSON.stringify(page.models.map(model => {
     Object.assign(state, { model });
-    window.devicePixelRatio = now = scale;
-    return Array.from({ length: 421 }, (_, i) => {
-      written.length = 0;
-      ground.width = ground.height = Math.round((280 + i) * scale);
-      paintNames(context, scale);
-      return written.map(([name, x, y], label) => ({ name, x, y,
-        wanted: place([0, 1].map(k => median(
-          model.points.filter((_, j) => labels[j] === label).map(p => p[k])))) }));
-    });
-  }));
-  console.log(JSON.stringify(found));`);
+    return (TASK)(model);
+  })));
+})();`);
 """
+
+
+def in_node(path, task, **data):
+    """What a function of JavaScript, `task`, returns for each model of a page."""
+    scripts = [(explorer.PARTS / name).read_text("utf-8") for name in explorer.SCRIPTS]
+    stored = re.search(r'id="model">(.*?)</script>', path.read_text("utf-8"))[1]
+    data |= {"scripts": "".join(scripts[:2]), "stored": json.loads(stored)}
+    return run_in_node(IN_NODE.replace("TASK", task), data)
 
 
 def run_in_node(script, data):
@@ -543,29 +575,28 @@ def run_in_node(script, data):
 
 
 def test_no_label_hides_another_at_any_width_and_scale(path):
-    page = explorer.read(path)
     scales, widths = (1, 1.25, 1.5, 2, 2.5, 3, 3.5), range(280, 701)
-    models = [
-        {
-            "points": ((m["codes"] * m["scale"] - m["centre"]) @ m["axes"].T).tolist(),
-            "middle": m["middle"],
-            "half": m["half"],
-        }
-        for m in page["models"]
-    ]
-    scripts = [(explorer.PARTS / name).read_text("utf-8") for name in explorer.SCRIPTS]
-    data = {
-        "scripts": "".join(scripts[:2]),
-        "classes": page["classes"],
-        "labels": page["labels"].tolist(),
-        "models": models,
-        "scales": scales,
-    }
-    for of_model in run_in_node(NAMES_IN_NODE, data):
+    task = """model => {
+      const middles = page.classes.map((_, label) => {
+        const own = model.points.filter((_, i) => page.labels[i] === label);
+        return [0, 1].map(k => median(own.map(point => point[k])));
+      });
+      return scales.map(scale => {
+        window.devicePixelRatio = now = scale;
+        return Array.from({ length: 421 }, (_, i) => {
+          written.length = 0;
+          ground.width = ground.height = Math.round((280 + i) * scale);
+          paintNames(context, scale);
+          return written.map(([name, x, y], label) =>
+            ({ name, x, y, wanted: place(middles[label]) }));
+        });
+      });
+    }"""
+    for of_model in in_node(path, task, scales=scales):
         for scale, of_scale in zip(scales, of_model):
             for width, names in zip(widths, of_scale):
                 where, size = f"{width} px at scale {scale}", round(width * scale)
-                assert [n["name"] for n in names] == page["classes"], where
+                assert [n["name"] for n in names] == list(vh.CLASS_NAMES), where
                 at = np.array([[n["x"], n["y"]] for n in names])
                 extent = [[(7.3 * len(n["name"]) + 8), 16] for n in names]
                 extent = np.array(extent) * scale
@@ -582,6 +613,34 @@ def test_no_label_hides_another_at_any_width_and_scale(path):
                     assert (gap.max(axis=1) < 0).any(), f"{where}: {names[i]}"
 
 
+def test_words_name_the_neighbours_of_the_code_and_not_of_its_place(path, test_set):
+    """Off the plane, the place has other neighbours than the code that is decoded."""
+    task = """model => Array.from({ length: 300 }, (_, i) => {
+      const z = codeOf(model, i), { labels } = page;
+      page.labels = labels.map((label, j) => i === j ? 200 : label);  // without itself
+      state.hidden.add(200);
+      const words = inWords(z), [u, v] = toPlane(model, z);
+      const byPlace = nearestOnMap([u, v], 1)[0][1];
+      page.labels = labels;
+      return [words, offPlane(model, z) > 0.02 * model.half, labels[byPlace]];
+    })"""
+    plurals = ["t-shirts", "trousers", "pullovers", "dresses", "coats", "sandals"]
+    plurals = [*plurals, "shirts", "sneakers", "bags", "ankle boots"]
+    labels = test_set[1][:300]
+    results = in_node(path, task)
+    for model, found in zip(explorer.read(path)["models"], results):
+        words, off, by_place = zip(*found)
+        named = [re.search(r"(?:near|from) ([\w -]*?)(?: and |$)", w)[1] for w in words]
+        agree = np.mean([n == plurals[y] for n, y in zip(named, labels)])
+        place = np.mean(np.array(by_place) == labels)
+        print(f"\n{model['name']}: first named {agree:.0%}, by place {place:.0%}")
+        assert np.mean(off) == (
+            0 if model["dimensions"] == 2 else pytest.approx(1, abs=0.05)
+        )
+        if model["dimensions"] > 2:
+            assert agree > place + 0.1
+
+
 # ---------------------------------------------------------------- in a notebook
 
 
@@ -596,7 +655,7 @@ def test_stored_notebook_holds_a_picture_and_a_link(path, outputs):
     picture, link = stored.cells[0].outputs
     png = io.BytesIO(base64.b64decode(picture.data["image/png"]))
     assert Image.open(png).width > 400
-    assert f'href="{address.current().repository}#run-it"' in link.data["text/html"]
+    assert f'href="{refresh.REPOSITORY}#run-it"' in link.data["text/html"]
     readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
     assert "\n## Run it\n" in readme, "README.md lacks the heading of the link"
     assert json.dumps(strip_explorer(stored)) == text, "stripping twice changes it"

@@ -1,59 +1,57 @@
-"""The film of the latent space in chapter 03."""
+"""Animated PNGs: the film of chapter 03, the interpolation of chapter 04."""
 
 import base64
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from course import film
 
 
-def shown(monkeypatch, *arguments):
-    """What `show_film` displays: its data and its metadata."""
-    import IPython.display
-
+@pytest.fixture
+def shown(monkeypatch):
+    """A function: the frames (pictures, height, width, 3) that a call displays."""
     displayed = []
-    monkeypatch.setattr(
-        IPython.display,
-        "display",
-        lambda data, raw, metadata: displayed.append((data, metadata)),
-    )
-    film.show_film(*arguments)
-    [(data, metadata)] = displayed
-    return data, metadata
+    monkeypatch.setattr(film, "display", lambda data, **_: displayed.append(data))
+
+    def frames(function, *arguments):
+        function(*arguments)
+        picture = Image.open(io.BytesIO(base64.b64decode(displayed.pop()["image/png"])))
+        frames = []
+        for i in range(picture.n_frames):
+            picture.seek(i)
+            frames.append(np.asarray(picture.convert("RGB")))
+        return np.stack(frames)
+
+    return frames
 
 
-def test_film_has_a_frame_for_each_epoch_and_is_small(monkeypatch):
+def test_film_moves_beside_still_pictures(shown):
     rng = np.random.default_rng(0)
-    end = rng.normal(size=(1000, 10))
-    codes = [
-        end * epoch / 50 + 0.05 * rng.normal(size=end.shape) for epoch in range(51)
-    ]
-    labels = rng.integers(10, size=1000)
-    data, metadata = shown(monkeypatch, codes, labels, [4, 0], "What it shows.")
-    assert metadata["image/png"]["alt"] == data["text/plain"] == "What it shows."
-    content = base64.b64decode(data["image/png"])
-    assert len(content) < 300_000
-    picture = Image.open(io.BytesIO(content))
-    assert picture.n_frames == 51 and picture.is_animated
-    frames = []
-    for i in range(51):
-        picture.seek(i)
-        frames.append(np.asarray(picture.convert("RGB")))
-    still = frames[0][:, film.SIDE :]
-    assert all(np.array_equal(frame[:, film.SIDE :], still) for frame in frames)
-    assert not np.array_equal(frames[0][:, : film.SIDE], frames[-1][:, : film.SIDE])
+    end = rng.normal(size=(100, 10))
+    codes = [end * epoch / 12 for epoch in range(13)]
+    frames = shown(film.show_film, codes, rng.integers(10, size=100), [4, 0])
+    assert len(frames) == 12  # epochs 0 to 10 and the last
+    side = film.SIDE
+    assert (frames[:, side:] == frames[0, side:]).all()
+    assert (frames[:, :, side:] == frames[0, :, side:]).all()
+    assert (frames[0, :side, :side] != frames[-1, :side, :side]).any()
 
 
-def test_a_code_is_drawn_at_its_place_in_the_colour_of_its_class():
-    picture = film.draw_codes(np.array([[2.0, -1.0]]), np.array([3]), "epoch 1")
-    rows, columns = np.nonzero(np.asarray(picture) == 3)
-    scale = film.SIDE / (2 * film.LIMIT)
-    assert abs(columns.mean() - (film.SIDE / 2 + 2 * scale)) <= 2
-    assert abs(rows.mean() - (film.SIDE / 2 + scale)) <= 2
+def test_film_of_one_epoch_is_shown(shown):
+    codes = [np.zeros((3, 2)), np.full((3, 2), 50.0)]  # outside: drawn at the edge
+    assert len(shown(film.show_film, codes, [0, 1, 2], [0, 1])) == 2
 
 
-def test_codes_outside_the_picture_are_drawn_at_its_edge():
-    picture = film.draw_codes(np.array([[50.0, 50.0], [-50.0, -50.0]]), [1, 2], "")
-    assert (np.asarray(picture) == 1).any() and (np.asarray(picture) == 2).any()
+def test_interpolation_plays_there_and_back(shown):
+    frames = np.linspace(0, 1, 5)[:, None] * np.ones(784)
+    corner = shown(film.animate, frames)[:, 0, 0, 0]
+    assert corner.tolist() == [0, 64, 128, 191, 255, 191, 128, 64]
+
+
+@pytest.mark.parametrize("frames", [np.zeros((1, 784)), np.zeros((5, 28, 28))])
+def test_animation_needs_two_images(frames):
+    with pytest.raises(ValueError, match="two or more images"):
+        film.animate(frames)

@@ -11,7 +11,7 @@ import pytest
 from test_notebooks import figures, read
 
 import course
-from tools import address, pages, refresh
+from tools import pages, refresh
 
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU"
@@ -174,7 +174,7 @@ def test_a_rendered_page_has_the_alternative_text(path, site):
 
 def test_links_lead_to_pages_and_otherwise_to_the_repository(tags):
     links = {a.get("href") for a in attributes_of(tags["notebooks/06_small.html"], "a")}
-    files = address.current().file("").rstrip("/")
+    files = f"{refresh.REPOSITORY}/blob/main"
     assert {"https://colab.research.google.com/x", "03_vae.html"} <= links
     assert "../docs/mistakes.html#the-loss" in links
     assert "../docs/glossary.html#elbo" in links

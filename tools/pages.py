@@ -29,7 +29,7 @@ try:  # these imports take seconds
     import vae_helpers as vh
     from course import explorer
     from course.files import write_errors
-    from tools import address, refresh
+    from tools import refresh
 except KeyboardInterrupt:
     if __name__ == "__main__":
         sys.exit(INTERRUPTED)
@@ -210,7 +210,7 @@ def _local_links(text, folder, pages):
         name = path.relative_to(course.ROOT).as_posix()
         if name in pages or name.startswith("docs/pictures/"):
             return match[0]
-        return f"]({address.current().file(name)}{match[2]})"
+        return f"]({refresh.REPOSITORY}/blob/main/{name}{match[2]})"
 
     return LINK.sub(target, BADGE.sub(r"\1", text))
 

@@ -137,6 +137,20 @@ function fromPlane(model, [u, v]) {
   const { axes, centre, dimensions } = model;
   return centre.map((value, i) => value + u * axes[i] + v * axes[dimensions + i]);
 }
+// How far a code is from the plane, 0 if the map shows it where it is.
+const offPlane = (model, z) =>
+  Math.hypot(...fromPlane(model, toPlane(model, z)).map((value, i) => value - z[i]));
+// The garments nearest to a code, of those that a test admits: [distance, garment].
+function nearestCodes(model, z, count, admits) {
+  const { codes, scale, dimensions } = model, found = [];
+  for (let i = 0, at = 0; i < page.labels.length; i++, at += dimensions) {
+    if (!admits(i)) continue;
+    let sum = 0;
+    for (let k = 0; k < dimensions; k++) sum += (codes[at + k] * scale - z[k]) ** 2;
+    found.push([Math.sqrt(sum), i]);
+  }
+  return found.sort((a, b) => a[0] - b[0]).slice(0, count);
+}
 // The covariance of an image's cloud on the plane: [xx, xy, yy].
 function onPlane(model, logVar) {
   const { axes, dimensions } = model, sums = [0, 0, 0];

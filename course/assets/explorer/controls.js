@@ -33,14 +33,20 @@ function change() {  // at most one frame at a time; words follow when the hand 
   timer = setTimeout(say, 300);
 }
 function say() {
-  const [u, v] = state.point, words = inWords(state.point);
-  const where = `At ${number(u, 1)}, ${number(v, 1)}: ${words}.`;
-  part.status.textContent = where;
-  part.picture.setAttribute("aria-label", `The decoded garment. ${where}`);
+  const [u, v] = state.point.map(value => number(value, 1)), words = inWords(state.z);
+  const where = state.isOff ? `Off the map; its nearest place is ${u}, ${v}.
+    The code is ${words}.`
+    : `At ${u}, ${v}: ${words}${isGap(state.point) ? ", in a gap" : ""}.`;
+  tell(part.status, where);
+  part["picture-title"].textContent = state.isOff ? "Decoded off the map"
+    : "Decoded here";
+  part.picture.setAttribute("aria-label",
+    `The decoded garment. ${part.status.textContent}`);
 }
 function setCode(z) {
   state.z = Float32Array.from(z);
   state.point = toPlane(state.model, z);
+  state.isOff = offPlane(state.model, state.z) > 0.02 * state.model.half;
   change();
 }
 function setPoint(point) {
@@ -48,6 +54,7 @@ function setPoint(point) {
   state.point = point.map((value, k) =>
     Math.min(Math.max(value, middle[k] - half), middle[k] + half));
   state.z = fromPlane(state.model, state.point);
+  state.isOff = false;
   change();
 }
 
@@ -61,7 +68,8 @@ function choose(model) {
   const where = dimensions > 2
     ? `The code has ${dimensions} numbers. The map is a plane through them: the first
        two principal components (PCA) of the codes, with
-       ${Math.round(100 * model.explained)}% of their variance.`
+       ${Math.round(100 * model.explained)}% of their variance. Most garments' codes
+       are off this plane: the ring is then hollow, at the nearest place.`
     : "The code has two numbers, the place on the map.";
   const kind = isVae
     ? `This VAE (variational autoencoder) turns an image into a cloud of codes around
@@ -88,8 +96,10 @@ function choose(model) {
     and on ${page.checked} codes drawn from N(0, I), it differs from the model in Keras
     (in double precision) by at most ${pixels.toFixed(3)} in a pixel (0 is black, 1 is
     white), ${codes.toFixed(3)} in a number of a code, and ${nats.toFixed(2)} nats in
-    ${isVae ? "\u2212ELBO, which is estimated with " + model.noise.length / dimensions
-      + " draws of z" : "the reconstruction"}.`);
+    ${isVae ? `\u2212ELBO. That is estimated with ${model.noise.length / dimensions} draws
+      of z, whose mean and spread are exactly those of the cloud; its sampling error has a
+      standard deviation of ${number(model.sampling_sd)} nats`
+      : "the reconstruction"}.`);
   tell(part["nats-note"], `A nat is an amount of information, 1.44 bits.
     ${isVae ? "KL is what the code tells about the image, reconstruction what it "
       + "leaves open; their sum is \u2212ELBO."

@@ -6,6 +6,7 @@ const state = {
   model: null,
   z: [],  // the code whose image is shown large
   point: [0, 0],  // that code on the plane
+  isOff: false,  // whether the code itself is off the plane
   hidden: new Set(),  // classes
   draws: [],  // codes from N(0, I)
   path: [],  // points of the plane
@@ -72,17 +73,17 @@ function isGap([u, v]) {
   const row = Math.floor((middle[1] + half - v) / (2 * half) * gapsAlong);
   return gaps[row * gapsAlong + column] === 1;
 }
-function inWords(point) {
-  const { half } = state.model, counts = new Map();
-  for (const [distance, i] of nearestOnMap(point, 12))
-    if (distance < 0.07 * half)
-      counts.set(page.labels[i], (counts.get(page.labels[i]) || 0) + 1);
-  const names = [...counts].sort((a, b) => b[1] - a[1])
-    .filter(([, count]) => count >= 3).slice(0, 2)
-    .map(([label]) => plural(page.classes[label]));
-  const near = names.length ? `near ${names.join(" and ")}`
-    : counts.size ? "few garments near" : "no garments near";
-  return `${near}${isGap(point) ? ", in a gap" : ""}`;
+// What is near a code: by the codes themselves, since the plane shows two directions.
+function inWords(z) {
+  const { model } = state, counts = new Map(), near = new Map();
+  for (const [distance, i] of nearestCodes(model, z, 12, isShown))
+    for (const map of distance < model.near ? [counts, near] : [counts])
+      map.set(page.labels[i], (map.get(page.labels[i]) || 0) + 1);
+  const names = [...(near.size ? near : counts)].sort((a, b) => b[1] - a[1])
+    .filter(([, count], k) => k === 0 || k === 1 && count >= 3)
+    .map(([label]) => plural(page.classes[label])).join(" and ");
+  if (!names) return "no garments are shown";
+  return near.size ? `near ${names}` : `far from all garments, least from ${names}`;
 }
 
 function grey(context, image, left = 0, top = 0) {
@@ -270,7 +271,9 @@ function paint() {  // a frame
     }
     outline(() => map.rect(x - 5 * scale, y - 5 * scale, 10 * scale, 10 * scale), 1.5);
   }
-  const [x, y] = place(state.point);
+  const [x, y] = place(state.point);  // a hollow ring, if the code is elsewhere
+  map.setLineDash(state.isOff ? [4 * scale, 4 * scale] : []);
   outline(() => map.arc(x, y, 8 * scale, 0, 2 * Math.PI), 2.5);
+  map.setLineDash([]);
 }
 
