@@ -7,7 +7,7 @@ not matter: NumPy, keras.ops or TensorFlow; arrays, lists or single numbers; (n,
 (n, 1). Where a bug has to be found, the first verdict gives no hint.
 """
 
-from course.exercises.common import VERDICTS, summary  # noqa: F401
+from course.exercises.common import VERDICTS, load_reference, summary  # noqa: F401
 
 from course.exercises.chapter_01 import *  # noqa: F403  isort: skip
 from course.exercises.chapter_02 import *  # noqa: F403  isort: skip

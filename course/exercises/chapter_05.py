@@ -20,7 +20,7 @@ from course.exercises.common import (
     require_shape,
 )
 
-__all__ = ["detector", "bound", "refine", "anomaly_score", "negative_elbo"]
+__all__ = ["detector", "bound", "refine", "anomaly_score", "likeness", "negative_elbo"]
 
 
 def negative_elbo(decoder, x, z_mean, z_log_var, draws=20):

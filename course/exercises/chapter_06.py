@@ -101,12 +101,10 @@ def fool(function):
     ours = ratios.pop("our classifier")
     listed = ", ".join(f"{name} × {ratio:.2f}" for name, ratio in ratios.items())
     if ours > 2 / 3:
+        raise WrongAnswer(f"our classifier × {ours:.2f}: let it fall by a third.")
+    if min(ratios.values()) < 1.5:
         raise WrongAnswer(
-            f"our classifier × {ours:.2f}: let it fall by a third."
-        )
-    if min(ratios.values()) < 1:
-        raise WrongAnswer(
-            f"our classifier's score × {ours:.2f}, but others fall, too ({listed})."
+            f"our classifier's score × {ours:.2f}, but the others do not all rise by half ({listed})."
         )
     return (
         f"our classifier × {ours:.2f}, {listed}: one says better, three say worse. A "
