@@ -25,6 +25,8 @@ def use_style():
         "figure.dpi": 100,
         "figure.figsize": (WIDTH, 3),
         "figure.constrained_layout.use": True,
+        "savefig.dpi": 200,
+        "savefig.bbox": "tight",
         "savefig.pad_inches": 0.03,
         "font.size": 9,
         "axes.titlesize": 10,
