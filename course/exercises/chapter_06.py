@@ -104,7 +104,8 @@ def fool(function):
         raise WrongAnswer(f"our classifier × {ours:.2f}: let it fall by a third.")
     if min(ratios.values()) < 1.5:
         raise WrongAnswer(
-            f"our classifier's score × {ours:.2f}, but the others do not all rise by half ({listed})."
+            f"our classifier's score × {ours:.2f}, but the others do not all rise "
+            f"by half ({listed})."
         )
     return (
         f"our classifier × {ours:.2f}, {listed}: one says better, three say worse. A "
