@@ -1,13 +1,9 @@
-"""Fashion-MNIST: find the files, verify them, download them, and split them.
-
-Needs neither Keras nor TensorFlow.
-"""
+"""Fashion-MNIST: find, verify, download, split. Needs neither Keras nor TensorFlow."""
 
 import contextlib
 import gzip
 import hashlib
 import os
-import tempfile
 import urllib.request
 import zlib
 from pathlib import Path
@@ -16,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from course import SAMPLE
+from course.files import atomic_write
 
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -30,37 +27,26 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mn
 DOWNLOAD = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # Keras' own
 TIMEOUT = 8  # seconds without an answer, after which a download is given up
 
-# SHA-256 of the decompressed bytes: the .gz files themselves differ between sources.
-SHA256 = {
-    "full": {
-        "train-images-idx3-ubyte.gz": (
-            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
-        ),
-        "train-labels-idx1-ubyte.gz": (
-            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
-        ),
-        "t10k-images-idx3-ubyte.gz": (
-            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
-        ),
-        "t10k-labels-idx1-ubyte.gz": (
-            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
-        ),
-    },
-    "sample": {
-        "train-images-idx3-ubyte.gz": (
-            "1824d9b84e5fea249274ad03cbea32ce55f5c021b6ec9da5c1b709f313ff13d5"
-        ),
-        "train-labels-idx1-ubyte.gz": (
-            "14b48046144ec2190ffe7969f350d420fe3397edfccf76352b23f6d8dfa9dcf1"
-        ),
-        "t10k-images-idx3-ubyte.gz": (
-            "1952a789bbd6f416164ae8e95b230316e8109a9b0a763eb7815cdbd91bce128d"
-        ),
-        "t10k-labels-idx1-ubyte.gz": (
-            "1a987b9f29d1c4588da08f9ac9b8fe9786ba7cf3bd184176d0afa7c7186820bf"
-        ),
-    },
-}
+FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+# SHA-256 of their decompressed bytes: the .gz files themselves differ between sources.
+FULL = (
+    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
+OF_SAMPLE = (
+    "1824d9b84e5fea249274ad03cbea32ce55f5c021b6ec9da5c1b709f313ff13d5",
+    "14b48046144ec2190ffe7969f350d420fe3397edfccf76352b23f6d8dfa9dcf1",
+    "1952a789bbd6f416164ae8e95b230316e8109a9b0a763eb7815cdbd91bce128d",
+    "1a987b9f29d1c4588da08f9ac9b8fe9786ba7cf3bd184176d0afa7c7186820bf",
+)
+SHA256 = {"full": dict(zip(FILES, FULL)), "sample": dict(zip(FILES, OF_SAMPLE))}
 
 SAMPLE_NOTICE = """\
 **********************************************************************
@@ -87,7 +73,8 @@ class Data(NamedTuple):
 
 def quick_mode():
     """Whether VAE_COURSE_QUICK asks for fewer epochs and training images."""
-    return os.environ.get("VAE_COURSE_QUICK", "") not in ("", "0")
+    off = ("", "0", "false", "no", "off")
+    return os.environ.get("VAE_COURSE_QUICK", "").strip().lower() not in off
 
 
 def limit_epochs(number):
@@ -176,8 +163,11 @@ def read_folder(folder, read=None):
     """The four files of a folder: "full" or "sample", {name: decompressed bytes}.
 
     `read` reads one file; default `read_file`.
+
+    Raises:
+        OSError, ValueError: a file is missing or wrong, or the kinds are mixed.
     """
-    files = {name: (read or read_file)(folder / name) for name in SHA256["full"]}
+    files = {name: (read or read_file)(folder / name) for name in FILES}
     kinds = {kind for kind, _ in files.values()}
     if len(kinds) > 1:
         raise ValueError(
@@ -187,16 +177,20 @@ def read_folder(folder, read=None):
 
 
 def read_file(path):
-    """Read and verify one file: "full" or "sample", decompressed bytes."""
+    """Read and verify one file: "full" or "sample", decompressed bytes.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or its content is not known.
+    """
     try:
         return _verify(path.name, path.read_bytes())
     except OSError as error:
         raise type(error)(
             f"{path} cannot be read ({error.strerror}): "
             "put Fashion-MNIST's file of that name there, and check its permissions."
-        ) from None
+        ) from error
     except ValueError as error:
-        raise ValueError(f"{path} is {error}: delete it and get it again.") from None
+        raise ValueError(f"{path} is {error}: delete it and get it again.") from error
 
 
 def _verify(name, compressed):
@@ -231,17 +225,12 @@ def read_or_download(path):
         raise OSError(
             f"{path.name} could not be downloaded ({str(error) or 'no answer'}): "
             "check the internet connection and try again."
-        ) from None
+        ) from error
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as unfinished:
-            Path(unfinished, path.name).write_bytes(compressed)
-            Path(unfinished, path.name).replace(path)
+        with atomic_write(path) as [unfinished]:
+            unfinished.write_bytes(compressed)
     except OSError as error:
-        print(
-            f"{path} could not be saved ({error.strerror}): free some disk space, "
-            "or check the permissions of the folder."
-        )
+        print(error)
     return verified
 
 

@@ -1,13 +1,9 @@
-"""How chapters 05 and 06 measure models.
+"""How chapters 05 to 07 measure models.
 
-Feature sets and what is computed from them (Frechet distance, density and coverage),
-densities fitted to codes, rate and distortion, and the importance-weighted bound. The
-chapters teach them cell by cell; `tools/experiments.py` applies some of them to every
-model that it trains.
+Feature sets and the Frechet distance, densities fitted to codes, rate and distortion,
+and the importance-weighted bound. The chapters teach some of them cell by cell;
+`tools/experiments.py` applies most to every model that it trains.
 """
-
-import hashlib
-from pathlib import Path
 
 import vae_helpers as vh  # isort: skip  (before Keras)
 
@@ -20,13 +16,12 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 import course
-from course import training
-from course.files import atomic_write
 
 CLASSIFIER = course.REFERENCE / "classifier.keras"
 SEED = 1  # the first seed in experiments.json: its stored runs can be compared
 EPOCHS = 50
 STEPS = EPOCHS * 430  # 55,000 images in batches of 128
+PARTS = ("encoder", "decoder")
 IMAGES = 10_000  # in every comparison: the Frechet distance depends on the number
 
 
@@ -81,58 +76,19 @@ def build_vae(
     return vae, [warm_up(vae, warm_up_epochs)] if warm_up_epochs else []
 
 
-def trained_vae(data, **changes):
-    """`build_vae(**changes)`, trained on `data` with `SEED`.
+def load_vae(name):
+    """A VAE from course/assets/models: the "wide" autoencoder, or the "better" VAE.
 
-    After a full run the weights are saved in build/models, if every class and function
-    in `changes` is the course's own. A second call with the same changes loads them,
-    with a message, unless the data, the modules or the versions have changed. A
-    training on the full data says first how long it takes.
-
-    Raises:
-        ValueError: the saved weights are damaged.
+    Both are the first seed's of tools/experiments.py.
     """
-    epochs = vh.limit_epochs(EPOCHS)
-    keras.utils.set_random_seed(SEED)
-    vae, callbacks = build_vae(**changes, steps=epochs * -(-len(data.x_train) // 128))
-    parts = (
-        f"{key}={getattr(value, '__name__', value)}" for key, value in changes.items()
-    )
-    name = " ".join(["vae", *parts])
-    code = hashlib.sha256(keras.__version__.encode())
-    for part in (vh.__file__, training.__file__, __file__):
-        code.update(Path(part).read_bytes())
-    ending = f"{code.hexdigest()[:16]}.weights.h5"
-    path = course.BUILD / "models" / f"{name} {ending}"
-    # Of a reader's own class or function the file's name holds only the name: the code
-    # may have changed since.
-    is_own = changes.get("kind", vh.VAE) not in (vh.VAE, Noiseless)
-    is_own = is_own or callable(changes.get("activation"))
-    is_saved = data.is_full_run and not is_own
-    if is_saved and path.is_file():
-        vae(keras.Input((784,)))  # builds it, so that it has all its variables
-        vae.load_weights(path)
-        print(f"{name}: loaded from build/models; delete it there to retrain it")
-        return vae
-    if data.is_full_run:
-        print(f"{name}: training, about three minutes on two idle cores")
-    vh.fit(
-        vae,
-        data.x_train,
-        data.x_train,
-        epochs=epochs,
-        validation_data=(data.x_val, data.x_val),
-        callbacks=callbacks,
-    )
-    if is_saved and len(vae.history.epoch) == epochs:  # fewer if it diverged
-        try:
-            for outdated in path.parent.glob(f"{name} {'?' * 16}.weights.h5"):
-                outdated.unlink()
-            with atomic_write(path) as [temporary]:
-                vae.save_weights(temporary)
-        except OSError as error:
-            print(error)  # the model is trained: only saving it failed
-    return vae
+    files = (course.REFERENCE / f"{name}_{part}.keras" for part in PARTS)
+    return vh.VAE(*map(vh.load, files), seed=vh.SEED)
+
+
+def binarised(images, seed=0):
+    """Images (n, 784) with pixels drawn: 1 with their own value as probability."""
+    rng = np.random.default_rng(seed)
+    return (rng.uniform(size=images.shape) < images).astype("float32")
 
 
 def build_classifier():
@@ -185,6 +141,14 @@ def build_random_convolution(seed=0):
     return keras.Model(image, features, name="random_convolution")
 
 
+FEATURE_SETS = (
+    "our classifier",
+    "random dense network",
+    "random convolutions",
+    "principal components",
+)
+
+
 def feature_sets(classifier, x_train):
     """Four ways to describe an image by 64 numbers.
 
@@ -195,12 +159,13 @@ def feature_sets(classifier, x_train):
     mean = x_train.mean(axis=0)
     centred = x_train - mean
     directions = np.linalg.svd(centred.T @ centred)[2][:64]  # (64, 784)
-    return {
-        "our classifier": lambda x: classify(classifier, x)[0],
-        "random dense network": lambda x: predict_in_batches(dense, x),
-        "random convolutions": lambda x: predict_in_batches(convolution, x, 1_000),
-        "principal components": lambda x: (x - mean) @ directions.T,
-    }
+    functions = (
+        lambda x: classify(classifier, x)[0],
+        lambda x: predict_in_batches(dense, x),
+        lambda x: predict_in_batches(convolution, x, 1_000),
+        lambda x: (x - mean) @ directions.T,
+    )
+    return dict(zip(FEATURE_SETS, functions))
 
 
 def predict_in_batches(model, x, size=5_000):
@@ -251,26 +216,6 @@ def squared_distances(a, b):
     return np.maximum(squares - 2 * a @ b.T, 0)
 
 
-def density_and_coverage(real, new, k=5):
-    """Density and coverage of new features (m, d) among real ones (n, d).
-
-    Around each real point lies a ball that reaches to its k-th nearest real neighbour.
-    Density counts in how many balls a new point lies, on average, divided by k; it can
-    exceed 1. Coverage is the share of balls that contain a new point, at most 1 (Naeem
-    et al. 2020). Returns two floats.
-    """
-    real, new = np.asarray(real, "float64"), np.asarray(new, "float64")
-    if len(real) <= k or real.shape[1:] != new.shape[1:]:
-        raise ValueError(
-            f"real, new must be (n, d), (m, d), n > k: {real.shape}, {new.shape}."
-        )
-    between = squared_distances(real, real)
-    np.fill_diagonal(between, np.inf)  # no point is its own neighbour
-    radius = np.partition(between, k - 1, axis=1)[:, k - 1]  # (n,), squared
-    inside = squared_distances(real, new) < radius[:, None]  # (n, m)
-    return float(inside.sum(axis=0).mean() / k), float(inside.any(axis=1).mean())
-
-
 def fit_mixture(codes, components, seed=0):
     """A mixture of `components` Gaussians fitted to codes (m, d), scikit-learn's.
 
@@ -299,7 +244,7 @@ def sample_from_mixture(codes, components, n, seed=0):
 FITTED = {"one Gaussian": 1, "mixture of 10": 10, "mixture of 50": 50}
 
 
-def sample_codes(codes, n=IMAGES, sources=("N(0, I)", *FITTED)):
+def sample_codes(codes, n=IMAGES, sources=("N(0, I)", *FITTED), seed=0):
     """Codes to decode, from N(0, I) and from densities fitted to training codes (m, d).
 
     A dictionary {source: (n, d) float32}. The densities are fitted to the first 20,000
@@ -309,12 +254,46 @@ def sample_codes(codes, n=IMAGES, sources=("N(0, I)", *FITTED)):
     samples = {}
     for source in sources:
         if source in FITTED:
-            drawn = sample_from_mixture(codes[:20_000], FITTED[source], n)
+            drawn = sample_from_mixture(codes[:20_000], FITTED[source], n, seed)
             samples[source] = drawn.clip(0) if codes.min() >= 0 else drawn
         else:
-            drawn = np.random.default_rng(0).normal(size=(n, codes.shape[1]))
+            drawn = np.random.default_rng(seed).normal(size=(n, codes.shape[1]))
             samples[source] = drawn.astype("float32")
     return samples
+
+
+def score_by_features(model, data, sets):
+    """Squared Frechet distances by each feature set: {source: {set: [one a draw]}}.
+
+    New images from N(0, I) and from a mixture of 50 fitted to the codes, three draws
+    each; of the latter's first draw also with more contrast and with speckle; and the
+    test images' reconstructions.
+    """
+    predict = predict_in_batches
+    codes, log_var = predict(model.encoder, data.x_train)
+    if not isinstance(model, Noiseless):
+        noise = np.random.default_rng(0).normal(size=codes.shape).astype("float32")
+        codes = codes + np.exp(0.5 * log_var) * noise
+    test_mean, _ = predict(model.encoder, data.x_test)
+    images = {"test images, restored": [predict(model.decoder, test_mean)]}
+    for source in ("N(0, I)", "mixture of 50"):
+        draws = (
+            sample_codes(codes, sources=[source], seed=seed)[source]
+            for seed in range(3)
+        )
+        images[source] = [predict(model.decoder, z) for z in draws]
+    mixed = images["mixture of 50"][0]
+    images["more contrast"] = [(0.5 + 1.25 * (mixed - 0.5)).clip(0, 1)]
+    images["speckle"] = [binarised(mixed)]
+    return {
+        source: {
+            name: [
+                float(f"{squared_frechet(of(x), of(data.x_test)):.6g}") for x in parts
+            ]
+            for name, of in sets.items()
+        }
+        for source, parts in images.items()
+    }
 
 
 def standard_normal(z):

@@ -25,6 +25,8 @@ def use_style():
         "figure.dpi": 100,
         "figure.figsize": (WIDTH, 3),
         "figure.constrained_layout.use": True,
+        "savefig.dpi": 200,
+        "savefig.bbox": "tight",
         "savefig.pad_inches": 0.03,
         "font.size": 9,
         "axes.titlesize": 10,
@@ -138,3 +140,39 @@ def _separate(axis, texts):
             break
     for text, place in zip(texts, axis.transData.inverted().transform(centres)):
         text.set_position(place)
+
+
+def dot_plot(axis, rows):
+    """Plot dots in a row for each of `rows`, the first at the top; logarithmic axis.
+
+    Args:
+        axis: the axis; set its label afterwards.
+        rows: {label: values (n,)}; the mean of the values is written beside them. Or
+            {label: {series: values}}: each series has a colour and a marker, which a
+            legend names, and stands a little lower than the one before.
+    """
+    for place, values in enumerate(rows.values()):
+        series = values if isinstance(values, dict) else {None: values}
+        for k, (name, part) in enumerate(series.items()):
+            part = np.atleast_1d(part)
+            height = np.full(len(part), place + 0.16 * (k - (len(series) - 1) / 2))
+            label = name if place == 0 else None
+            axis.plot(part, height, "osD^v"[k % 5], color=f"C{k}", markersize=5,
+                      alpha=0.7, markeredgewidth=0, label=label)  # fmt: skip
+            if name is None:
+                axis.annotate(f"{part.mean():#.4g}", (part.max(), place), (7, 0),
+                              textcoords="offset points", va="center")  # fmt: skip
+    axis.set_xscale("log")
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.grid(axis="y", alpha=0.3)
+    axis.margins(x=0.12)
+    low, high = axis.get_xlim()
+    ticks = [m * 10.0**e for e in range(-3, 4) for m in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    if len(ticks) > 7:  # over more than two decades: 0.1, 1, 10
+        ticks = [tick for tick in ticks if f"{tick:e}".startswith("1.")]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend()

@@ -37,10 +37,11 @@ class LatentFilm(keras.callbacks.Callback):
         return np.asarray(self.model.encoder(self.x)[0])
 
 
-def show_film(codes, labels, pair):
+def show_film(codes, labels, pair, titles=None):
     """Display codes over training as an animated PNG, with three still pictures.
 
     The film is at the upper left, beside epochs 1 and 5 and the last, with class names.
+    With `titles`, each picture has its own in place of its epoch, and all are shown.
 
     Args:
         codes: one array (n, latent_dim) for each picture; the first is epoch 0.
@@ -49,11 +50,17 @@ def show_film(codes, labels, pair):
     """
     last = len(codes) - 1
     # Most happens in the first epochs; later ones are shown in steps of four.
-    epochs = [*range(min(10, last)), *range(10, last, 4), last]
-    pictures = _plot_codes([codes[e][:, pair] for e in epochs], labels, epochs)
+    shown = [*range(min(10, last)), *range(10, last, 4), last]
     early = [min(1, last), min(5, last)]
-    stills = _plot_codes([codes[e][:, pair] for e in early], labels, early)
-    stills += _plot_codes([codes[last][:, pair]], labels, [last], names=True)
+    if titles:
+        shown, early = range(last + 1), [last // 3, 2 * last // 3]
+    titles = titles or [f"epoch {epoch}" for epoch in range(last + 1)]
+
+    def plot(indices, names=False):
+        parts = [codes[i][:, pair] for i in indices]
+        return _plot_codes(parts, labels, [titles[i] for i in indices], names)
+
+    pictures, stills = plot(shown), plot(early) + plot([last], names=True)
     sheet = np.full((2 * SIDE + GAP, 2 * SIDE + GAP, 3), 255, "uint8")
     low, high = slice(0, SIDE), slice(SIDE + GAP, None)
     for place, still in zip([(low, high), (high, low), (high, high)], stills):
@@ -64,17 +71,17 @@ def show_film(codes, labels, pair):
         frames.append(Image.fromarray(sheet))
     palette = frames[-1].quantize(64)
     frames = [frame.quantize(palette=palette, dither=0) for frame in frames]
-    _display(frames, [*[200] * (len(frames) - 1), 2500], f"A film of {last} epochs")
+    _display(frames, [*[200] * (len(frames) - 1), 2500], f"A film, to {titles[-1]}")
 
 
-def _plot_codes(codes, labels, epochs, names=False):
+def _plot_codes(codes, labels, titles, names=False):
     """Arrays of codes (n, 2) as pictures (SIDE, SIDE, 3) with the prior's circles.
 
     The circles have the radii 1, 2 and 3: one, two and three standard deviations.
     """
     figure = plt.figure(figsize=(SIDE / 200, SIDE / 200), dpi=200, layout="none")
     pictures = []
-    for part, epoch in zip(codes, epochs):
+    for part, title in zip(codes, titles):
         figure.clear()
         axis = figure.add_axes((0.01, 0.01, 0.98, 0.98), xticks=[], yticks=[])
         axis.spines[:].set(visible=True, color="0.75")
@@ -82,7 +89,7 @@ def _plot_codes(codes, labels, epochs, names=False):
         for radius in (1, 2, 3):
             axis.add_patch(plt.Circle((0, 0), radius, fill=False, color="0.75"))
         scatter_classes(axis, part.clip(-LIMIT, LIMIT), labels, names)
-        axis.text(-0.95 * LIMIT, 0.88 * LIMIT, f"epoch {epoch}", fontsize=11)
+        axis.text(-0.95 * LIMIT, 0.88 * LIMIT, title, fontsize=11)
         figure.canvas.draw()
         pictures.append(np.array(figure.canvas.buffer_rgba())[..., :3])
     plt.close(figure)

@@ -18,16 +18,7 @@ if sys.platform == "linux" and "TF_XLA_FLAGS" not in os.environ:
 import course
 from course.data import load_sample
 
-LONGEST = (
-    "tests/test_fit.py",
-    "tests/test_resume.py",
-    "notebooks/05",
-    "notebooks/06",
-    "killed_again",
-    "make_run_stopped",
-    "are_saved_and_loaded_again",
-    "two_devices",
-)
+LONGEST = ("tests/test_fit.py", "tests/test_exercises.py", "notebooks/")
 
 
 def pytest_collectstart():

@@ -3,12 +3,9 @@
 import gzip
 import http.server
 import os
-import re
 import shutil
-import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -61,35 +58,15 @@ def is_one_sentence(message):
 # ---------------------------------------------------------------- splits
 
 
-def test_sample_is_split_and_stratified():
+def test_sample_is_said_split_and_stratified(capsys):
     data = vh.load_data()
+    assert "THIS IS A SAMPLE" in capsys.readouterr().out
     images = (data.x_train, data.x_val, data.x_test)
     assert [x.shape for x in images] == [(5500, 784), (500, 784), (1000, 784)]
     assert all(x.dtype == np.float32 and x.min() == 0 and x.max() == 1 for x in images)
     labels = (data.y_train, data.y_val, data.y_test)
     assert [set(np.bincount(y)) for y in labels] == [{550}, {50}, {100}]
     assert not data.is_full_run
-
-
-def test_sample_comes_with_a_notice(capsys):
-    vh.load_data()
-    assert "THIS IS A SAMPLE" in capsys.readouterr().out
-
-
-def test_sample_splits_lie_inside_the_full_splits(monkeypatch):
-    monkeypatch.undo()
-    if not course.data.DEBIAN.is_dir():
-        pytest.skip("needs the full data: apt-get install dataset-fashion-mnist")
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(course.data.DEBIAN))
-    monkeypatch.delenv("VAE_COURSE_QUICK", raising=False)
-    full = vh.load_data()
-    sizes = [len(x) for x in (full.x_train, full.x_val, full.x_test)]
-    assert sizes == [55_000, 5_000, 10_000] and full.is_full_run
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(course.SAMPLE))
-    sample = vh.load_data()
-    for part in ("x_train", "x_val", "x_test"):
-        known = {row.tobytes() for row in getattr(full, part)}
-        assert all(row.tobytes() in known for row in getattr(sample, part)), part
 
 
 def test_quick_mode_changes_only_epochs_and_training_images(monkeypatch):
@@ -103,6 +80,14 @@ def test_quick_mode_changes_only_epochs_and_training_images(monkeypatch):
     assert np.array_equal(quick.x_train, plain.x_train[:n])
     assert np.array_equal(quick.y_train, plain.y_train[:n])
     assert all(np.array_equal(a, b) for a, b in zip(quick[2:6], plain[2:6]))
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "False", "no", "off"])
+def test_quick_mode_can_be_switched_off_in_words(monkeypatch, value):
+    monkeypatch.setenv("VAE_COURSE_QUICK", value)
+    assert not vh.quick_mode()
+    monkeypatch.setenv("VAE_COURSE_QUICK", "yes")
+    assert vh.quick_mode()
 
 
 # ---------------------------------------------------------------- FASHION_MNIST_DIR
@@ -122,31 +107,11 @@ def a_web_page(path):
     path.write_bytes(WEB_PAGE)
 
 
-def a_compressed_web_page(path):
-    path.write_bytes(gzip.compress(WEB_PAGE))
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
 def labels_for_images(path):
     shutil.copyfile(path.with_name(LABELS), path)
 
 
-def the_test_images(path):
-    shutil.copyfile(path.with_name(IMAGES.replace("train", "t10k")), path)
-
-
-DAMAGES = [
-    truncated,
-    one_bit_altered,
-    a_web_page,
-    a_compressed_web_page,
-    empty,
-    labels_for_images,
-    the_test_images,
-]
+DAMAGES = [truncated, one_bit_altered, a_web_page, labels_for_images]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -159,55 +124,21 @@ def test_damaged_file_in_the_requested_folder_is_named(monkeypatch, folder, dama
     assert is_one_sentence(raised.value)
 
 
-def missing(path):
-    path.unlink()
-
-
-def a_folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-def without_permission_to_read(path):
-    path.chmod(0)
-
-
-@pytest.mark.parametrize("fault", [missing, a_folder, without_permission_to_read])
-def test_unreadable_file_in_the_requested_folder_is_named(
-    monkeypatch, unprivileged, fault
-):
-    if os.name == "nt" and fault is without_permission_to_read:
-        pytest.skip("Windows has no such file mode")
-    with tempfile.TemporaryDirectory() as parent:  # pytest's own is closed to others
-        folder = Path(parent, "copy")
-        shutil.copytree(course.SAMPLE, folder)
-        for path in (Path(parent), folder):
-            path.chmod(0o755)
-        fault(folder / IMAGES)
-        monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
-        message = f"{IMAGES} cannot be read .*: put .* there"
-        with unprivileged, pytest.raises(OSError, match=message) as raised:
-            vh.load_data()
-    assert is_one_sentence(raised.value)
-
-
-@pytest.mark.parametrize("name", ["none", "file", "file/below"])
-def test_requested_folder_that_is_no_folder_is_named(monkeypatch, tmp_path, name):
-    (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / name))
-    path = re.escape(str(Path(name)))
-    message = f"FASHION_MNIST_DIR is .*{path}, which is not a folder: set it to"
+def test_missing_file_in_the_requested_folder_is_named(monkeypatch, folder):
+    (folder / IMAGES).unlink()
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
+    message = f"{IMAGES} cannot be read .*: put .* there"
     with pytest.raises(FileNotFoundError, match=message) as raised:
         vh.load_data()
     assert is_one_sentence(raised.value)
+    assert raised.value.__cause__ is not None
 
 
-def test_mixed_folder_is_refused(monkeypatch, folder):
-    full, sample = (dict(course.data.SHA256[kind]) for kind in ("full", "sample"))
-    full[IMAGES], sample[IMAGES] = sample[IMAGES], "0" * 64
-    monkeypatch.setattr(course.data, "SHA256", {"full": full, "sample": sample})
-    with pytest.raises(ValueError, match="mixes files of the full data and") as raised:
-        course.data.read_folder(folder)
+def test_requested_folder_that_is_no_folder_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / "none"))
+    message = "FASHION_MNIST_DIR is .*none, which is not a folder: set it to"
+    with pytest.raises(FileNotFoundError, match=message) as raised:
+        vh.load_data()
     assert is_one_sentence(raised.value)
 
 
@@ -247,15 +178,12 @@ def server(monkeypatch):
             content = (course.SAMPLE / name).read_bytes()
             if fault == "web page":
                 content = WEB_PAGE
-            if fault == "other file":
-                content = (course.SAMPLE / LABELS).read_bytes()
             if fault == "no answer":
                 return server.stop.wait()
             self.send_response(404 if fault == "not found" else 200)
-            if fault != "half, without length":
-                self.send_header("Content-Length", len(content))
+            self.send_header("Content-Length", len(content))
             self.end_headers()
-            if fault in ("half", "half, without length", "half, then nothing"):
+            if fault in ("half", "half, then nothing"):
                 content = content[: len(content) // 2]
             self.wfile.write(content)
             if fault == "half, then nothing":
@@ -272,13 +200,6 @@ def server(monkeypatch):
         yield server
         server.stop.set()
         server.shutdown()
-
-
-def test_cache_of_keras_is_used_without_a_download(server, folder, cache, capsys):
-    shutil.copytree(folder, cache)
-    kind, _ = course.data.find_files()
-    assert kind == "sample" and not server.requested
-    assert "download" not in capsys.readouterr().out
 
 
 def test_download_fills_the_cache_of_keras(server, cache, capsys):
@@ -304,15 +225,7 @@ def test_damaged_file_in_the_cache_of_keras_is_downloaded_again(
     assert len(list(cache.iterdir())) == 4
 
 
-FAULTS = (
-    "half",
-    "half, without length",
-    "half, then nothing",
-    "no answer",
-    "web page",
-    "other file",
-    "not found",
-)
+FAULTS = ("half", "half, then nothing", "no answer", "web page", "not found")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -332,34 +245,6 @@ def test_failed_download_leaves_the_cache_as_it_was_and_the_sample_is_used(
     assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
 
 
-def test_refused_connection_falls_back_to_the_sample(capsys, tmp_path):
-    vh.load_data()
-    output = capsys.readouterr().out
-    assert "could not be downloaded" in output and "THIS IS A SAMPLE" in output
-    assert not (tmp_path / "keras").exists()
-
-
-def test_search_without_a_network_ends_in_seconds(tmp_path):
-    """In a process that has no network at all, a host name cannot be looked up."""
-    no_network = ["unshare", "--map-root-user", "--net"]
-    if not shutil.which("unshare") or subprocess.run([*no_network, "true"]).returncode:
-        pytest.skip("no process can be started without a network here")
-    code = "from course import data; data.DEBIAN = data.Path('none'); data.find_files()"
-    variables = {"PYTHONPATH": str(course.ROOT), "PYTHONIOENCODING": "utf-8"}
-    ended = subprocess.run(
-        [*no_network, sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        env={**os.environ, **variables},
-        timeout=30,
-    )
-    assert ended.returncode == 0, ended.stderr
-    lines = ended.stdout.splitlines()
-    assert "could not be downloaded (" in lines[1] and is_one_sentence(lines[1])
-    assert "THIS IS A SAMPLE" in lines[3]
-
-
 def test_download_that_cannot_be_saved_is_used_all_the_same(
     server, monkeypatch, cache, capsys
 ):
@@ -372,48 +257,45 @@ def test_download_that_cannot_be_saved_is_used_all_the_same(
     assert kind == "sample" and len(content) == 16 + 6000 * 784
     assert not list(cache.iterdir())
     message = capsys.readouterr().out.splitlines()[1]
-    assert "could not be saved (No space left on device)" in message
+    assert "could not be written (No space left on device)" in message
     assert is_one_sentence(message)
+
+
+def test_without_a_home_no_folder_named_tilde_appears(tmp_path):
+    """Where the user has no entry either; Keras, too, would make one."""
+    code = (
+        "import pwd\n"
+        "def nobody(uid): raise KeyError\n"
+        "pwd.getpwuid = nobody\n"
+        "import vae_helpers as vh; from course import data\n"
+        "data.DEBIAN, data.DOWNLOAD = data.Path('none'), 'http://127.0.0.1:9/'\n"
+        "vh.load_data()"
+    )
+    (tmp_path / "here").mkdir()
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "here",
+        env={"PYTHONPATH": str(course.ROOT), "TMPDIR": str(tmp_path)},
+        check=True,
+    )
+    assert not list((tmp_path / "here").iterdir())
+    assert (tmp_path / "keras").exists()
 
 
 # ---------------------------------------------------------------- random damage
 
 SMALL = "t10k-labels-idx1-ubyte.gz"
-CONTENT = gzip.decompress((course.SAMPLE / SMALL).read_bytes())
-HEADERS = st.tuples(st.sampled_from([2049, 2051, -1]), st.integers(0, 2**31 - 1))
+PACKED = (course.SAMPLE / SMALL).read_bytes()
 
 
-@st.composite
-def damaged_files(draw):
-    """A .gz file that was cut, extended or altered, before or after compression."""
-    is_compressed = draw(st.booleans())
-    data = bytearray(gzip.compress(CONTENT, 1) if is_compressed else CONTENT)
-    for _ in range(draw(st.integers(1, 3))):
-        i = draw(st.integers(0, len(data)))
-        match draw(st.sampled_from(["flip", "cut", "insert", "header", "twice"])):
-            case "flip":
-                data[i : i + 1] = bytes(
-                    byte ^ (1 << draw(st.integers(0, 7))) for byte in data[i : i + 1]
-                )
-            case "cut":
-                del data[i:]
-            case "insert":
-                data[i:i] = draw(st.binary(min_size=1, max_size=20))
-            case "header":
-                data[:8] = struct.pack(">ii", *draw(HEADERS))
-            case "twice":
-                data += bytes(data)
-    return bytes(data) if is_compressed else gzip.compress(bytes(data), 1)
-
-
-@settings(deadline=None, max_examples=100, database=None)
-@given(damaged_files())
-def test_no_damaged_file_is_accepted(tmp_path_factory, compressed):
+@settings(deadline=None, max_examples=60, database=None)
+@given(st.integers(0, len(PACKED)), st.integers(0, 20), st.binary(max_size=20))
+def test_no_damaged_file_is_accepted(tmp_path_factory, place, length, other):
     path = tmp_path_factory.getbasetemp() / SMALL
-    path.write_bytes(compressed)
+    path.write_bytes(PACKED[:place] + other + PACKED[place + length :])
     try:
         kind, content = course.data.read_file(path)
     except ValueError as error:
         assert is_one_sentence(error) and str(path) in str(error)
     else:  # only what does not matter was altered, such as the date in gzip's header
-        assert (kind, content) == ("sample", CONTENT)
+        assert (kind, content) == ("sample", gzip.decompress(PACKED))

@@ -1,7 +1,7 @@
-"""The first code cell of every notebook finds the course, wherever it is opened.
+"""The first code cell finds the course, wherever a notebook is opened.
 
-The cell runs in a Python of its own. A local repository stands in for the one on
-GitHub: Git's `insteadOf` puts it in its place.
+The cell runs in IPython. A local repository stands in for the one on GitHub: Git's
+`insteadOf` puts it in its place.
 """
 
 import os
@@ -12,155 +12,113 @@ import sys
 import pytest
 
 import course
-from tools import address, refresh
+from tools import refresh
 
-FORK = address.Address("someone", "renamed-course", "trunk")
-COLAB = "import sys, types; sys.modules['google.colab'] = types.ModuleType('colab')\n"
-KAGGLE = {"KAGGLE_KERNEL_RUN_TYPE": "Interactive"}
-END = "\nimport vae_helpers\nprint(vae_helpers.__file__)"
-ADVICE = r"ModuleNotFoundError: vae_helpers\.py was not found: ([^\n]*\.)"
-
-
-def first_cell(path):
-    cells = refresh.read_notebook(path).cells
-    return next(cell for cell in cells if cell.cell_type == "code")
+HOSTS = {
+    "colab": {"COLAB_RELEASE_TAG": "release-colab"},
+    "kaggle": {"KAGGLE_KERNEL_RUN_TYPE": "Interactive"},
+}
+IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+on_each_host = pytest.mark.parametrize("host", HOSTS)
 
 
-def test_it_is_the_same_in_every_notebook_and_short_and_collapsed():
-    cells = [first_cell(path) for path in refresh.notebooks()]
-    assert len({cell.source for cell in cells}) == 1
-    assert len(cells[0].source.splitlines()) <= 25
-    assert cells[0].source.startswith("# @title ")  # a form's title in Colab
-    for cell in cells:
-        assert cell.metadata.cellView == "form"
-        assert cell.metadata.jupyter.source_hidden
-        assert "hide-input" in cell.metadata.tags
+def git(folder, *arguments):
+    subprocess.run(["git", *IDENTITY, *arguments], cwd=folder, check=True)
 
 
 @pytest.fixture
-def served(tmp_path):
-    """A bare repository that stands in for the one on GitHub."""
-    work, bare = tmp_path / "work", tmp_path / "bare.git"
-    work.mkdir()
-    (work / "vae_helpers.py").touch()
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    for arguments in (
-        ["init", "--quiet", "--initial-branch", FORK.branch],
-        ["add", "--all"],
-        [*identity, "commit", "--quiet", "--message", "The course"],
-        ["clone", "--quiet", "--bare", ".", str(bare)],
-    ):
-        subprocess.run(["git", *arguments], cwd=work, check=True)
-    return bare
+def course_folder(tmp_path):
+    """A repository with the helper alone, in a folder of another name."""
+    folder = tmp_path / "a renamed clone"
+    (folder / "notebooks" / "mine").mkdir(parents=True)
+    (folder / "vae_helpers.py").write_text("", encoding="utf-8")
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "The course")
+    return folder
 
 
 @pytest.fixture
-def run_cell(served, tmp_path):
-    """A function that runs the cell: the helper that it found, or the error's advice."""
+def run_cell(course_folder, tmp_path):
+    """A function that runs the cell in a folder: the helper's file, or the last line."""
 
-    def run(folder, here=FORK, before="", variables=None, words=()):
+    def run(folder, host=None):
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {
+        program = tmp_path / "program.ipy"
+        end = "\nimport vae_helpers\nprint(vae_helpers.__file__)"
+        program.write_text(refresh.FIRST_CELL + end, encoding="utf-8")
+        served = {
             "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"url.{served.as_uri()}.insteadOf",
-            "GIT_CONFIG_VALUE_0": FORK.repository,
-            "GIT_TERMINAL_PROMPT": "0",
-            "PYTHONUTF8": "1",
+            "GIT_CONFIG_KEY_0": f"url.{course_folder.as_uri()}.insteadOf",
+            "GIT_CONFIG_VALUE_0": refresh.REPOSITORY,
+            "IPYTHONDIR": str(tmp_path / "ipython"),
         }
-        left_out = ("PYTHONPATH", *KAGGLE)
-        inherited = {k: v for k, v in os.environ.items() if k not in left_out}
-        cell = address.moved(refresh.FIRST_CELL, address.PLACEHOLDER, here)
-        program = tmp_path / "program.py"
-        program.write_text(before + cell + END, encoding="utf-8")
-        # As a kernel is started by another process.
-        start = (
-            f"import subprocess; subprocess.run([{sys.executable!r}, {str(program)!r}])"
-        )
         ended = subprocess.run(
-            [sys.executable, "-c", start, *map(str, words)],
+            [sys.executable, "-m", "IPython", "--colors=NoColor", str(program)],
             cwd=folder,
-            env={**inherited, **settings, **(variables or {})},
+            env={**os.environ, **served, **HOSTS.get(host, {})},
             capture_output=True,
             encoding="utf-8",
         )
-        advice = re.search(ADVICE, ended.stderr)
-        return advice[1] if advice else ended.stdout.strip()
+        return ended.stdout.strip().splitlines()[-1]
 
     return run
 
 
-@pytest.fixture
-def clone(tmp_path):
-    folder = tmp_path / "a clone"
-    (folder / "notebooks" / "mine").mkdir(parents=True)
-    (folder / "vae_helpers.py").touch()
-    return folder
+def test_it_is_short_and_collapsed_and_says_above_what_to_do():
+    cells = refresh.refreshed_notebook(refresh.chapters()[0]).cells
+    i = next(i for i, cell in enumerate(cells) if cell.cell_type == "code")
+    assert cells[i].source == refresh.FIRST_CELL
+    assert cells[i].metadata.cellView == "form"
+    assert cells[i].metadata.jupyter.source_hidden
+    assert "in a clone of" in cells[i - 1].source
+    lines = refresh.FIRST_CELL.splitlines()
+    assert len(lines) <= 9
+    assert lines[0].startswith("# @title ")  # a form's title in Colab
 
 
-HOSTS = pytest.mark.parametrize(
-    "host", [{"before": COLAB}, {"variables": KAGGLE}], ids=["colab", "kaggle"]
-)
-
-
-@HOSTS
-def test_colab_and_kaggle_fetch_a_renamed_fork_once(host, run_cell, tmp_path, served):
+@on_each_host
+def test_colab_and_kaggle_fetch_the_course_once(host, run_cell, tmp_path):
     empty = tmp_path / "empty"
-    expected = str(empty / FORK.name / "vae_helpers.py")
-    assert run_cell(empty, **host) == expected
-    assert [path.name for path in empty.iterdir()] == [FORK.name]
-    served.rename(tmp_path / "gone")  # a second run of the cell needs no network
-    assert run_cell(empty, **host) == expected
+    expected = str(empty / "vae-course" / "vae_helpers.py")
+    assert run_cell(empty, host) == expected
+    assert [path.name for path in empty.iterdir()] == ["vae-course"]
+    (tmp_path / "a renamed clone").rename(tmp_path / "gone")
+    assert run_cell(empty, host) == expected, "a second run needs no network"
 
 
-@HOSTS
-def test_nothing_is_fetched_from_the_placeholder(host, run_cell, tmp_path):
-    advice = run_cell(tmp_path / "empty", here=address.PLACEHOLDER, **host)
-    assert "inside a clone" in advice and "`make set-repo`" in advice
-    assert list((tmp_path / "empty").iterdir()) == []
-
-
-@HOSTS
-def test_a_fetch_that_fails_names_the_setting(host, run_cell, tmp_path, served):
-    served.rename(tmp_path / "gone")
-    advice = run_cell(tmp_path / "empty", **host)
-    assert "Kaggle: Settings, Internet" in advice and FORK.repository in advice
+@pytest.mark.parametrize("host", [None, "colab"])
+@pytest.mark.parametrize("folder", [".", "notebooks", "notebooks/mine", ".."])
+def test_a_renamed_clone_is_found_from_its_folders_and_from_above(
+    folder, host, run_cell, course_folder
+):
+    found = run_cell((course_folder / folder).resolve(), host)
+    assert found == str(course_folder / "vae_helpers.py")
 
 
 def test_elsewhere_nothing_is_fetched(run_cell, tmp_path):
-    assert run_cell(tmp_path / "x") == (
-        f"open this notebook inside a clone of {FORK.repository}."
+    empty = tmp_path / "some" / "where"
+    assert "No module named 'vae_helpers'" in run_cell(empty)
+    assert list(empty.iterdir()) == []
+
+
+def test_no_placeholder_is_left_in_a_renamed_copy(tmp_path):
+    """What `make set-repo` and the workflow Address do."""
+    copy = tmp_path / "copy"
+    git(tmp_path, "clone", "--quiet", "--no-hardlinks", str(course.ROOT), str(copy))
+    names = ("OWNER=Some-One", "NAME=re.named")
+    subprocess.run(["make", "--silent", "set-repo", *names], cwd=copy, check=True)
+    left = subprocess.run(
+        ["git", "grep", "-iI", "-e", "-[o]wner-", "-e", "[v]ae-vs-autoencoder/blob"],
+        cwd=copy,
+        capture_output=True,
+        encoding="utf-8",
     )
-    assert list((tmp_path / "x").iterdir()) == []
-
-
-@HOSTS
-@pytest.mark.parametrize("here", [FORK, address.PLACEHOLDER], ids=["set", "not set"])
-@pytest.mark.parametrize("folder", [".", "notebooks", "notebooks/mine"])
-def test_a_clone_is_found_from_its_folders(host, here, folder, run_cell, clone):
-    expected = str(clone / "vae_helpers.py")
-    assert run_cell(clone / folder, here=here, **host) == expected
-
-
-def test_a_course_that_cannot_be_written_is_found(run_cell, clone):
-    for folder in (clone, clone / "notebooks"):
-        folder.chmod(0o555)
-    try:
-        assert run_cell(clone / "notebooks") == str(clone / "vae_helpers.py")
-    finally:
-        for folder in (clone, clone / "notebooks"):
-            folder.chmod(0o755)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere: papermill --cwd")
-def test_papermill_may_run_elsewhere(run_cell, clone, tmp_path):
-    words = ["papermill", clone / "notebooks" / "01_data.ipynb", "out.ipynb"]
-    found = run_cell(tmp_path / "elsewhere", words=words)
-    assert found == str(clone / "vae_helpers.py")
-    found = run_cell(tmp_path, words=["a clone/notebooks/01_data.ipynb"])
-    assert found == str(clone / "vae_helpers.py")
-
-
-def test_the_cell_is_what_the_notebooks_hold():
-    moved = address.moved(refresh.FIRST_CELL, address.PLACEHOLDER, address.current())
-    assert first_cell(refresh.notebooks()[0]).source == moved
-    assert course.ROOT / "notebooks" == refresh.notebooks()[0].parent
+    assert left.stdout == ""
+    text = (copy / "README.md").read_text(encoding="utf-8")
+    github, pages = (
+        "https://github.com/Some-One/re.named",
+        "Some-One.github.io/re.named",
+    )
+    assert pages in text and re.search(rf"{github[18:]}/blob/main/notebooks/01", text)
+    assert github in (copy / "tools" / "refresh.py").read_text(encoding="utf-8")

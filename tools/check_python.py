@@ -3,19 +3,14 @@
 usage: python -m tools.check_python
 
 Old Pythons must be able to run this file, so it uses nothing new. What is checked is
-whether TensorFlow publishes a wheel that the course can use; TensorFlow itself is not
-asked, because pip would then take a release candidate.
+whether TensorFlow publishes a wheel that the course can use; pip would name a package,
+not the reason.
 """
 
 import platform
 import sys
-import sysconfig
 
 LOWEST, HIGHEST = (3, 11), (3, 13)
-NEEDED = (
-    "install CPython 3.11, 3.12 or 3.13 (64 bits) for Linux with glibc, for macOS on "
-    "Apple silicon, or for Windows on x86-64, and use it (`make PYTHON=python3.12`)"
-)
 
 
 def fault():
@@ -23,10 +18,6 @@ def fault():
     system, machine = platform.system(), platform.machine().lower()
     if not LOWEST <= sys.version_info[:2] <= HIGHEST:
         return "Python " + ".".join(map(str, sys.version_info[:2]))
-    if platform.python_implementation() != "CPython":
-        return platform.python_implementation()
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return "Python without a global lock"
     if sys.maxsize < 2**32:
         return "Python of 32 bits"
     if system == "Darwin" and machine != "arm64":
@@ -39,6 +30,9 @@ def fault():
 
 
 if __name__ == "__main__":
-    found = fault()
-    if found:
-        sys.exit("There is no TensorFlow for " + found + ": " + NEEDED + ".")
+    if fault():
+        sys.exit(
+            "There is no TensorFlow for " + fault() + ": install Python 3.11, 3.12 or "
+            "3.13 (64 bits) for Linux with glibc, macOS on Apple silicon or Windows on "
+            "x86-64, and use it (`make PYTHON=python3.12 run`)."
+        )

@@ -5,18 +5,18 @@ usage: python -m tools.experiments
        python -m tools.experiments --reproduce [NAME SEED]
            train a stored run again, by default another each week, and compare
 
-- Several seeds of both models exactly as chapters 02 and 03 train them. The bands that
-  `expect` compares with are the mean +- 4 standard deviations over these seeds.
-- One run each of the misreadings of "scaled by 784" in chapter 03; of the beta curve
-  in chapter 05, three at 0.5 and 2 and one elsewhere.
-- Chapter 04's VAE with a two-dimensional code, whose first seed is the reference model.
-- For chapters 05 and 06, three to five seeds each: autoencoders of the VAE's widths;
-  the VAE's network without noise, without KL and without both; and the improvements to
-  the VAE, added one at a time.
+- Several seeds of the models of chapters 02, 03 and 04. The bands that `expect`
+  compares with are the mean +- 4 standard deviations over these seeds.
+- For chapters 05 and 06: autoencoders of the VAE's widths; the VAE's network without
+  noise, without KL and without both; the improvements to the VAE, added one at a time;
+  other weights of KL. Three seeds of three models are scored by four feature sets.
+- For chapter 07: flows on the codes of the reference autoencoder, with and without
+  classes.
 
-To train a run again, delete its line in experiments.json. Trained weights and curves
-are saved in build/experiments/, so that a second call resumes where the first one
-stopped; they do not notice changed code: delete them if it changed.
+The first seeds of the 2-d VAE, the wide autoencoder, the better VAE and the flow are
+the reference models. To train a run again, delete its line in experiments.json. Each
+run's record is saved in build/experiments/, so that a second call resumes where the
+first one stopped; it does not notice changed code: delete it if the code changed.
 """
 
 import argparse
@@ -28,24 +28,17 @@ import platform
 import sys
 import time
 
-INTERRUPTED = "\nInterrupted: run the same command again to train what is missing."
-try:  # these imports take seconds
-    import vae_helpers as vh  # isort: skip  (before Keras)
+import vae_helpers as vh  # isort: skip  (before Keras)
 
-    import keras
-    import numpy as np
-    import sklearn
-    import tensorflow as tf
+import keras
+import numpy as np
+import sklearn
+import tensorflow as tf
+from sklearn.cluster import KMeans
 
-    import course
-    from course import evaluation
-    from course.files import atomic_write, write_text
-except KeyboardInterrupt:
-    sys.exit(INTERRUPTED)
-except ImportError as error:
-    is_missing = isinstance(error, ModuleNotFoundError)
-    hint = " (To install: python -m pip install -r requirements.txt)" * is_missing
-    sys.exit(f"{error}{hint}")
+import course
+from course import evaluation, flow
+from course.files import write_text
 
 AE_SEEDS, SEEDS, FIVE_SEEDS, FEW_SEEDS = (range(1, 1 + n) for n in (8, 6, 5, 3))
 RUNS = course.BUILD / "experiments"
@@ -109,6 +102,26 @@ PLAN = {
 }
 
 
+def rounded(value):
+    """A number to six digits, as it is stored."""
+    return float(f"{value:.6g}")
+
+
+# The reference VAEs, first seeds: {name of a run: name of the files}.
+REFERENCES = {
+    "vae, 2 dimensions": "vae2d",
+    "no noise, no KL": "wide",
+    "warm-up, cosine, GELU": "better",
+}
+# Scored by all feature sets: three seeds each.
+FEATURES = ("vae", "no noise, no KL", "warm-up, cosine, GELU")
+FLOWS = {
+    "flow": FIVE_SEEDS,
+    "flow, no classes": FEW_SEEDS,
+    "flow, clusters": FEW_SEEDS,
+}
+
+
 def train(name, seed, data):
     """Train a run of `PLAN`: the model, and its curves {name: one value per epoch}.
 
@@ -135,8 +148,7 @@ def train(name, seed, data):
     ).history
     print()
     curves = {
-        key: [float(f"{value:.6g}") for value in values]
-        for key, values in history.items()
+        key: [rounded(value) for value in values] for key, values in history.items()
     }
     if kl_per_dimension:
         curves["kl_per_dimension"] = [
@@ -162,28 +174,6 @@ def read_json(path):
         raise ValueError(
             f"{path} is damaged: delete it and run the same command again."
         ) from None
-
-
-def load_or_train(name, seed, data):
-    """`train`, or its result as an earlier call saved it: the model and its record.
-
-    The record holds the curves, and "seconds", the time that the training took.
-    """
-    path = path_of_run(name, seed, ".weights.h5")
-    about = path_of_run(name, seed, ".curves.json")
-    if path.is_file() and about.is_file():
-        model, _ = PLAN[name][1]()
-        model(keras.Input((784,)))  # builds it, so that it has all its variables
-        model.load_weights(path)
-        return model, read_json(about)
-    print(f"{name}, seed {seed}", flush=True)
-    start = time.perf_counter()
-    model, curves = train(name, seed, data)
-    record = {"seconds": round(time.perf_counter() - start), **curves}
-    with atomic_write(path) as [temporary]:
-        model.save_weights(temporary)
-    write_text(about, json.dumps(record))
-    return model, record
 
 
 def measure(model, data, classifier):
@@ -237,37 +227,75 @@ def measure(model, data, classifier):
             counts = np.bincount(classes.argmax(axis=1), minlength=10)
             results["classes of samples"] = counts.tolist()
     return {
-        key: value if isinstance(value, (int, list)) else float(f"{value:.6g}")
+        key: value if isinstance(value, (int, list)) else rounded(value)
         for key, value in results.items()
     }
 
 
-def load_or_measure(name, seed, data, classifier):
-    """The record of a run for experiments.json: its results and curves.
+def measure_flow(name, seed, data, classifier):
+    """The record of a flow on the codes of the reference autoencoder, one of `FLOWS`.
 
-    It is saved in build/experiments as the weights are.
+    Its classes are those of the images, or clusters of the codes in their place, or it
+    saw none. The first seed's, with classes, is saved as the reference model.
     """
+    autoencoder = vh.load(course.REFERENCE / "autoencoder.keras")
+    encoder, decoder = vh.split_autoencoder(autoencoder)
+    codes = evaluation.predict_in_batches(encoder, data.x_train)
+    labels, asked = data.y_train, data.y_test
+    if name == "flow, no classes":
+        labels, asked = np.full(len(codes), flow.ANY), flow.ANY
+    elif name == "flow, clusters":
+        labels = KMeans(10, random_state=0).fit(codes).labels_
+        asked = np.random.default_rng(0).choice(labels, evaluation.IMAGES)
+    model = flow.train(codes, labels, seed)
+    if name == "flow" and not flow.REFERENCE.is_file():
+        flow.Flow(model.velocity, model.scale).save(flow.REFERENCE)  # no optimizer
+    new = decoder(flow.sample(model, asked, evaluation.IMAGES).clip(0)).numpy()
+    sets = evaluation.feature_sets(classifier, data.x_train)
+    results = {
+        f"squared Frechet, {feature_set}": rounded(
+            evaluation.squared_frechet(features_of(new), features_of(data.x_test))
+        )
+        for feature_set, features_of in sets.items()
+    }
+    classes = evaluation.classify(classifier, new)[1].argmax(axis=1)
+    results["recognised as asked"] = rounded(np.mean(classes == data.y_test))
+    return {"name": name, "seed": seed, "results": results, "curves": {}}
+
+
+def train_and_measure(name, seed, data, classifier):
+    """The record of a run of `PLAN` for experiments.json: its results and curves."""
+    start = time.perf_counter()
+    model, curves = train(name, seed, data)
+    seconds = round(time.perf_counter() - start)
+    if seed == 1 and name in REFERENCES:
+        parts = {"encoder": model.encoder, "decoder": model.decoder}
+        models = {f"{REFERENCES[name]}_{part}": parts[part] for part in parts}
+        if not (course.REFERENCE / f"{REFERENCES[name]}_decoder.keras").is_file():
+            vh.save(course.REFERENCE, **models)
+    if "val_kl" in curves:
+        negative_elbo = curves["val_reconstruction"][-1] + curves["val_kl"][-1]
+        results = {"validation -ELBO (nats)": negative_elbo}
+    else:
+        results = {"validation MSE": curves["val_loss"][-1]}
+    results |= measure(model, data, classifier)
+    if name not in ("vae", "warm-up"):  # chapter 06 draws these two
+        curves.pop("kl_per_dimension", None)
+    record = {"name": name, "seed": seed, "seconds": seconds}
+    record |= {"results": results, "curves": curves}
+    if name in FEATURES and seed in FEW_SEEDS:
+        sets = evaluation.feature_sets(classifier, data.x_train)
+        record["features"] = evaluation.score_by_features(model, data, sets)
+    return record
+
+
+def load_or_measure(name, seed, data, classifier):
+    """The record of a run, as an earlier call saved it in build/experiments, or new."""
     path = path_of_run(name, seed, ".record.json")
     if not path.is_file():
-        model, curves = load_or_train(name, seed, data)
-        results = {}
-        if "val_kl" in curves:
-            negative_elbo = curves["val_reconstruction"][-1] + curves["val_kl"][-1]
-            results["validation -ELBO (nats)"] = negative_elbo
-        else:
-            results["validation MSE"] = curves["val_loss"][-1]
-        results |= measure(model, data, classifier)
-        seconds = curves.pop("seconds")
-        if name not in ("vae", "warm-up"):  # chapter 05 draws these two
-            curves.pop("kl_per_dimension", None)
-        record = {
-            "name": name,
-            "seed": seed,
-            "seconds": seconds,
-            "results": results,
-            "curves": curves,
-        }
-        write_text(path, json.dumps(record))
+        print(f"{name}, seed {seed}", flush=True)
+        measure_run = measure_flow if name in FLOWS else train_and_measure
+        write_text(path, json.dumps(measure_run(name, seed, data, classifier)))
         keras.backend.clear_session()
     return read_json(path)
 
@@ -293,15 +321,6 @@ def load_or_train_classifier(data):
         )
         vh.save(course.REFERENCE, classifier=classifier)
     return vh.load(evaluation.CLASSIFIER)
-
-
-def save_reference_2d(data):
-    """Save chapter 04's reference models, if missing: the first seed's VAE."""
-    names = ["vae2d_encoder", "vae2d_decoder"]
-    if not all((course.REFERENCE / f"{name}.keras").is_file() for name in names):
-        model, _ = load_or_train("vae, 2 dimensions", FIVE_SEEDS[0], data)
-        models = dict(zip(names, [model.encoder, model.decoder]))
-        vh.save(course.REFERENCE, **models)
 
 
 def baselines(data):
@@ -333,37 +352,21 @@ SHOWN = [
     ("no noise, no KL", evaluation.SEED),
     ("warm-up, cosine, GELU", evaluation.SEED),
 ]
+BOUNDS = ["validation -ELBO (nats)", "active latent dimensions", "test -ELBO (nats)"]
 # The results that have a band: {name of a run: (the model's name in the chapters,
 # the names of the results)}.
 COMPARED = {
-    "autoencoder": (
-        "autoencoder",
-        ["validation MSE", "test MSE", "unused code units"],
-    ),
+    "autoencoder": ("autoencoder", ["validation MSE", "test MSE", "unused code units"]),
     "vae": (
         "VAE",
-        [
-            "validation -ELBO (nats)",
-            "active latent dimensions",
-            "test -ELBO (nats)",
-            "test reconstruction (nats)",
-            "test KL (nats)",
-            "test MSE from z_mean",
-            *FRECHET,
-        ],
+        BOUNDS
+        + ["test reconstruction (nats)", "test KL (nats)", "test MSE from z_mean"]
+        + FRECHET,
     ),
     "vae, 2 dimensions": ("2-d VAE", ["validation -ELBO (nats)"]),
-    "no noise, no KL": ("plain AE", FRECHET),
-    "warm-up, cosine, GELU": (
-        "better VAE",
-        [
-            "validation -ELBO (nats)",
-            "test -ELBO (nats)",
-            "active latent dimensions",
-            "test MSE from z_mean",
-            *FRECHET,
-        ],
-    ),
+    "no noise, no KL": ("wide autoencoder", FRECHET),
+    "warm-up, cosine, GELU": ("better VAE", FRECHET),
+    "flow": ("flow", ["squared Frechet, our classifier", "recognised as asked"]),
 }
 
 
@@ -410,13 +413,8 @@ def choose_run(arguments):
     for name, seed in choices:
         if [name, str(seed)] == arguments:
             return name, seed
-    known = ", ".join(
-        f'"{name}" 1' + f" to {len(seeds)}" * (len(seeds) > 1)
-        for name, (seeds, _) in PLAN.items()
-    )
-    sys.exit(
-        f"--reproduce takes no arguments, or one of these names and seeds: {known}."
-    )
+    known = "; ".join(f"{name} {max(seeds)}" for name, (seeds, _) in PLAN.items())
+    sys.exit(f"--reproduce takes one of these names, with a seed from 1 to: {known}.")
 
 
 def reproduce(name, seed, data):
@@ -467,12 +465,12 @@ def main():
     classifier = load_or_train_classifier(data)
     runs = read_json(course.EXPERIMENTS)["runs"] if course.EXPERIMENTS.is_file() else []
     stored = {(run["name"], run["seed"]): run for run in runs}
+    plan = {name: seeds for name, (seeds, _) in PLAN.items()} | FLOWS
     records = [
         stored.get((name, seed)) or load_or_measure(name, seed, data, classifier)
-        for name, (seeds, _) in PLAN.items()
+        for name, seeds in plan.items()
         for seed in seeds
     ]
-    save_reference_2d(data)
     records.append(
         {"name": "baselines", "seed": 0, "results": baselines(data), "curves": {}}
     )
@@ -501,4 +499,4 @@ if __name__ == "__main__":
     except (OSError, ValueError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit("\nInterrupted: run the same command again to train what is missing.")

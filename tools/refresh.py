@@ -1,14 +1,13 @@
-"""Keep the notebooks in step with the modules and with the repository's address.
+"""Keep the notebooks in step with the modules and with each other.
 
 usage: python -m tools.refresh
 
 Writes what every notebook has in common: a cell with the badge and the links to its
-neighbours, the first code cell, and the links at the end. A code cell that begins
-`# from vae_helpers.py: NAMES` holds the module's source of those names; so does
-`# from course/evaluation.py: NAMES`. The tables of results in README.md and
-docs/results.md are made from the outputs stored in the notebooks. The placeholder of
-the address is replaced by the address in pyproject.toml (see tools/address.py). Stored
-outputs stay as they are, except for the address.
+neighbours, the first code cell and the sentence above it, and the links at the end. A
+code cell that begins `# from vae_helpers.py: NAMES` holds the module's source of those
+names; so does `# from course/flow.py: NAMES`, for any module. The alternative text in a
+cell's metadata is copied to its stored images; else stored outputs stay as they are.
+The tables in README.md and docs/results.md are made from the notebooks.
 """
 
 import ast
@@ -20,58 +19,43 @@ import nbformat
 from course import ROOT
 from course.files import write_text
 from course.results import expected_ranges, format_range
-from tools import address
-from tools.address import read_text
 
-TAUGHT = {
-    "# from vae_helpers.py: ": ROOT / "vae_helpers.py",
-    "# from course/evaluation.py: ": ROOT / "course" / "evaluation.py",
-}
+# `make set-repo` writes a copy's own addresses here and everywhere else.
+REPOSITORY = "https://github.com/-OWNER-/vae-vs-autoencoder"
+PAGES = "https://-owner-.github.io/vae-vs-autoencoder"
+COLAB = f"https://colab.research.google.com/github{REPOSITORY[18:]}/blob/main"
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+
 # In Colab, the cell is a form of one line; in JupyterLab and in the pages it is closed.
-FIRST_CELL = """\
+FIRST_CELL = f"""\
 # @title Find the course; in Colab and Kaggle, fetch it first.
 import os
-import subprocess
 import sys
 from pathlib import Path
-
-ADDRESS = "https://github.com/-OWNER-/vae-vs-autoencoder"
-clone = Path(ADDRESS.rsplit("/")[-1]).absolute()
-caller = Path(f"/proc/{os.getppid()}/cmdline")  # papermill may have started elsewhere
-words = caller.read_text("utf-8", "replace") if os.access(caller, os.R_OK) else ""
-files = [Path(w).absolute() for w in words.split("\\0") if w.endswith(".ipynb")]
-folders = [f for p in (Path.cwd(), clone, *files) for f in (p, *p.parents)]
-roots = [folder for folder in folders if (folder / "vae_helpers.py").is_file()]
-advice = f"open this notebook inside a clone of {ADDRESS}"
-if "-OWNER-" in ADDRESS:
-    advice = "open this notebook inside a clone (this copy has no address to fetch the "
-    advice += "course from; `make set-repo` or the workflow Address writes it)"
-elif "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
-    advice = "turn on the internet (in Kaggle: Settings, Internet), check that "
-    advice += f"{ADDRESS} is public, and run this cell again"
-    roots or subprocess.run(["git", "clone", "--quiet", "--depth", "1", ADDRESS])
-    roots += [clone] * (clone / "vae_helpers.py").is_file()
-if not roots:
-    raise ModuleNotFoundError(f"vae_helpers.py was not found: {advice}.")
-sys.path.insert(0, str(roots[0]))"""
-FIRST_METADATA = {
+places = [Path.cwd(), *Path.cwd().parents, *Path.cwd().glob("*")]
+found = [str(p) for p in places if os.access(p / "vae_helpers.py", os.R_OK)]
+if not found and {{"COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"}} & {{*os.environ}}:
+    !git clone -q --depth 1 {REPOSITORY} vae-course
+sys.path[:0] = found[:1] or [os.path.abspath("vae-course")]"""
+CLOSED = {
     "cellView": "form",
     "jupyter": {"source_hidden": True},
     "tags": ["hide-input"],
 }
-BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
-OLD_BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\n*")
+ABOVE_FIRST_CELL = (
+    "*The next cell finds the course. In Colab and Kaggle it fetches the course (in "
+    "Kaggle, first turn on the internet under Settings). Elsewhere, open this notebook "
+    f"in a clone of [the repository]({REPOSITORY}).*"
+)
 SAVE_A_COPY = (
     "In Colab, what you type is lost when the tab is closed, "
     "unless you first choose *File*, *Save a copy in Drive*."
 )
 README_RESULTS = (
-    "PCA-18, test MSE",
     "autoencoder, test MSE",
     "VAE, test -ELBO (nats)",
     "VAE, test KL (nats)",
     "VAE, active latent dimensions",
-    "better VAE, test -ELBO (nats)",
 )
 
 
@@ -93,21 +77,24 @@ def read_notebook(path):
         OSError, ValueError: it cannot be read, or is not a valid notebook.
     """
     try:
-        notebook = nbformat.convert(nbformat.reader.reads(read_text(path)), 4)
+        text = path.read_text(encoding="utf-8")
+        notebook = nbformat.convert(nbformat.reader.reads(text), 4)
         nbformat.validate(notebook)  # nbformat.read would only print what is wrong
+        return notebook
     except OSError:
         raise
-    except Exception:  # a damaged notebook fails in many ways
-        raise ValueError(
-            f"{path} is not a complete notebook: restore it with git."
-        ) from None
-    return notebook
+    except Exception as error:  # a damaged notebook fails in many ways
+        message = f"{path} is not a complete notebook: restore it with git."
+        raise ValueError(message) from error
 
 
-def source_of(names, mark="# from vae_helpers.py: "):
-    """The source of `names` (a list) as a taught cell shows it, decorators included."""
-    path = TAUGHT[mark]
-    text = path.read_text(encoding="utf-8")
+def source_of(names, file="vae_helpers.py"):
+    """The source of `names` (a list) as a taught cell shows it, decorators included.
+
+    Raises:
+        ValueError: the file, a path relative to the root, has no such name.
+    """
+    text = (ROOT / file).read_text(encoding="utf-8")
     lines, sources = text.splitlines(), {}
     for node in ast.parse(text).body:
         if getattr(node, "name", None) in names:
@@ -117,20 +104,32 @@ def source_of(names, mark="# from vae_helpers.py: "):
     missing = ", ".join(sorted(set(names) - set(sources)))
     if missing:
         raise ValueError(
-            f"{path.name} has no function or class {missing}: "
-            f"correct the line '{mark}...' in the cell."
+            f"{file} has no function or class {missing}: "
+            f"correct the line '# from {file}: ...' in the cell."
         )
-    heading = f"{mark}{', '.join(names)}\n"
+    heading = f"# from {file}: {', '.join(names)}\n"
     return heading + "\n\n\n".join(sources[name] for name in names)
 
 
-def refreshed(source, here):
-    """The source of a cell as it should be where the course is at `here`."""
-    for mark in TAUGHT:
-        if source.startswith(mark):
-            names = source.splitlines()[0].removeprefix(mark).split(",")
-            source = source_of([name.strip() for name in names], mark)
-    return address.moved(source, address.PLACEHOLDER, here)
+def refreshed(source):
+    """The source of a code cell as it should be: a taught cell's from its module."""
+    taught = re.match(r"# from (\w+(?:/\w+)*\.py): (.*)", source)
+    if not taught:
+        return source
+    names = [name.strip() for name in taught[2].split(",")]
+    return source_of(names, taught[1])
+
+
+def copy_alternative_texts(notebook):
+    """Give a cell's images the alternative text of its metadata, in place.
+
+    It stands where MyST-NB has it: {"mystnb": {"image": {"alt": ...}}}.
+    """
+    for cell in notebook.cells:
+        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+        for output in cell.get("outputs", []):
+            if alt and "image/png" in output.get("data", {}):
+                output.metadata["image/png"] = nbformat.from_dict({"alt": alt})
 
 
 def short_title(notebook):
@@ -140,71 +139,58 @@ def short_title(notebook):
     return title[1].partition(":")[0] if title else "untitled"
 
 
-def neighbours(path):
-    """The notebooks before and after one in reading order, two paths or None.
-
-    The solutions lead to the exercises, but the exercises do not lead to them.
-    """
-    order = [None, *notebooks()]
-    i = order.index(path)
-    return order[i - 1], order[i + 1] if i + 2 < len(order) else None
-
-
-def navigation(path, here):
+def navigation(path):
     """The Markdown of a notebook's head and foot: links to its neighbours, and so on.
 
     Links between notebooks are relative. They work in Jupyter, in the rendered pages,
     and on GitHub and in Colab, as long as the notebook is opened from the repository.
+    The solutions lead to the exercises, but the exercises do not lead to them.
     """
-    before, after = neighbours(path)
-    prefix = "" if path.parent.name == "notebooks" else "../notebooks/"
-
-    def link(other, text):
-        title = text.format(short_title(read_notebook(other)))
-        return f"[{title}]({prefix}{other.name})"
-
-    links = [link(before, "← {}")] if before else []
-    links += [link(after, "{} →")] if after else []
-    name = path.relative_to(ROOT).as_posix()
-    if prefix == "":  # solutions have no page
-        page = f"{here.pages}/{name.removesuffix('.ipynb')}.html"
-        links.append(f"[as a web page]({page})")
-    badge = f"[![Open in Colab]({BADGE})]({here.colab(name)})"
-    head, foot = " · ".join([badge, *links]), " · ".join(links)
+    order = [None, *notebooks()]
+    i, links = order.index(path), []
+    if before := order[i - 1]:
+        folder = "" if path.parent == before.parent else "../notebooks/"
+        title = short_title(read_notebook(before))
+        links.append(f"[← {title}]({folder}{before.name})")
+    if path.stem != "solutions":
+        if path.stem != "exercises":
+            title = short_title(read_notebook(order[i + 1]))
+            links.append(f"[{title} →]({order[i + 1].name})")
+        links.append(f"[as a web page]({PAGES}/notebooks/{path.stem}.html)")
+    head, foot = " · ".join([badge(path), *links]), " · ".join(links)
     return (f"{head}\n\n{SAVE_A_COPY}" if path.stem == "exercises" else head), foot
 
 
-def refreshed_notebook(path, here=None):
-    """The notebook in a file as it should be; default `here`: the current address."""
-    notebook, here = read_notebook(path), here or address.current()
+def badge(path):
+    """The badge that opens a notebook in Colab, in Markdown."""
+    return f"[![Open in Colab]({BADGE})]({COLAB}/{path.relative_to(ROOT).as_posix()})"
+
+
+def refreshed_notebook(path):
+    """The notebook in a file as it should be."""
+    notebook = read_notebook(path)
     for cell in notebook.cells:
         try:
-            cell.source = refreshed(cell.source, here)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        for output in cell.get("outputs", []):  # the link of `strip_explorer`
-            data = output.get("data", {})
-            for kind in data:
-                if kind.startswith("text/"):
-                    data[kind] = refreshed(data[kind], here)
+            cell.source = refreshed(cell.source)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+    copy_alternative_texts(notebook)
     if path.resolve() in notebooks():  # a reader's own notebook is left as it is
-        _add_what_all_have(notebook, path.resolve(), here)
+        _add_what_all_have(notebook, path.resolve())
     return notebook
 
 
-def _add_what_all_have(notebook, path, here):
+def _add_what_all_have(notebook, path):
     """Put the first code cell and the links into a notebook of the course."""
     own = [cell for cell in notebook.cells if not is_navigation(cell)]
-    for cell in own:
-        if cell.cell_type == "markdown":
-            cell.source = OLD_BADGE.sub("", cell.source)
     place, first = next((i, c) for i, c in enumerate(own) if c.cell_type == "code")
-    if "sys.path.insert" not in first.source:  # a new notebook
+    if "sys.path" not in first.source:  # a new notebook
         first = nbformat.v4.new_code_cell(id="find-the-course")
         own.insert(place, first)
-    first.source = address.moved(FIRST_CELL, address.PLACEHOLDER, here)
-    first.metadata.update(nbformat.from_dict(FIRST_METADATA))
-    head, foot = navigation(path, here)
+    first.source = FIRST_CELL
+    first.metadata.update(nbformat.from_dict(CLOSED))
+    own.insert(place, _navigation("first", ABOVE_FIRST_CELL))
+    head, foot = navigation(path)
     notebook.cells = [_navigation("head", head), *own, _navigation("foot", foot)]
 
 
@@ -219,24 +205,21 @@ def _navigation(name, source):
 
 
 def strip_explorer(notebook):
-    """Remove the explorer's page from the outputs of an executed notebook, in place.
+    """Remove the interactive page from the outputs of an executed notebook, in place.
 
     What remains, for notebooks that are stored, is its picture and a link to where one
     learns to run the notebook. Returns the notebook (nbformat 4).
     """
-    where = f"{address.current().repository}#run-it"
-    words = "Run this notebook"
+    where, words = f"{REPOSITORY}#run-it", "Run this notebook"
     link = {
         "text/plain": f"{words} to play: {where}",
         "text/html": f'<a href="{where}">{words}</a>, and the page appears here.',
     }
+    run_it = nbformat.v4.new_output("display_data", link, metadata={"run_it": True})
     for cell in notebook["cells"]:
         for output in list(cell.get("outputs", [])):
-            is_explorer = output.get("metadata", {}).get("explorer")
-            if is_explorer and output["data"].pop("text/html", None):
-                run_it = nbformat.v4.new_output(
-                    "display_data", link, metadata={"run_it": True}
-                )
+            is_page = output.get("metadata", {}).get("explorer")
+            if is_page and output["data"].pop("text/html", None):
                 cell["outputs"].append(run_it)
     return notebook
 
@@ -252,11 +235,11 @@ def printed_text(notebooks):
 
 
 def stored_result(notebooks, name):
-    """A result and its range as stored notebooks show them, or None.
+    """A result as executed notebooks show it, or None.
 
-    ("239.1", "237.7 to 239.6")
+    ("239.1", "237.7 to 239.6", "ok"): the value, the expected range, the verdict.
     """
-    line = rf"^{re.escape(name)} +(\S+) +expected (\S+ to \S+) "
+    line = rf"^{re.escape(name)} +(\S+) +expected (\S+ to \S+) +(.+)$"
     found = re.search(line, printed_text(notebooks), flags=re.M)
     return found and found.groups()
 
@@ -266,35 +249,55 @@ def results_table(notebooks, names=None):
     lines = ["| result | ours | expected | kind |", "|---|---|---|---|"]
     for name, (low, high, kind) in expected_ranges().items():
         if names is None or name in names:
-            ours, _ = stored_result(notebooks, name) or ("not run", "")
+            ours = (stored_result(notebooks, name) or ["not run"])[0]
             lines.append(f"| {name} | {ours} | {format_range(low, high)} | {kind} |")
     return "\n".join(lines)
 
 
-def refreshed_page(text, notebooks, here, names=None):
-    """A Markdown page with its table of results, between two comments, renewed."""
-    table = results_table(notebooks, names)
-    block = f"<!-- results -->\n{table}\n<!-- end of results -->"
-    pattern = r"<!-- results -->.*<!-- end of results -->"
-    return refreshed(re.sub(pattern, lambda _: block, text, flags=re.S), here)
+def chapters_table(notebooks):
+    """README's table of {path: notebook}: title, time as its first table has it, badge."""
+    lines = ["| | chapter | takes | |", "|---|---|---|---|"]
+    for path, notebook in notebooks.items():
+        if path.stem == "solutions":
+            continue
+        text = "\n".join(cell.source for cell in notebook.cells)
+        takes = re.search(r"\*\*It takes\*\* \| (?:about )?(.*?)(?: on |,|;| \|)", text)
+        number, _, title = short_title(notebook).rpartition(" · ")
+        minutes = takes[1] if takes and number else ""
+        name = path.relative_to(ROOT).as_posix()
+        lines.append(f"| {number} | [{title}]({name}) | {minutes} | {badge(path)} |")
+    return "\n".join(lines)
+
+
+def refreshed_page(text, notebooks, names=None):
+    """A Markdown page with its tables of {path: notebook}, between comments, renewed.
+
+    `names` are the results that the page shows; default: all.
+    """
+    tables = {
+        "chapters": chapters_table(notebooks),
+        "results": results_table(notebooks.values(), names),
+    }
+    for name, table in tables.items():
+        block = f"<!-- {name} -->\n{table}\n<!-- end of {name} -->"
+        pattern = rf"<!-- {name} -->.*?<!-- end of {name} -->"
+        text = re.sub(pattern, lambda _, block=block: block, text, flags=re.S)
+    return text
 
 
 def main():
-    pages = {ROOT / "README.md": README_RESULTS, ROOT / "docs" / "results.md": None}
-    before = {path: read_text(path) for path in pages}
-    here, after, renewed = address.current(), dict(before), []
-    for path in notebooks():
-        if not path.is_file():  # the solutions, in what students are given
-            continue
-        notebook = refreshed_notebook(path, here)
-        renewed.append(notebook)
+    """Write all that is not as it should be."""
+    renewed = {path: refreshed_notebook(path) for path in notebooks() if path.is_file()}
+    before, after = {}, {}
+    for path, notebook in renewed.items():
         if notebook != read_notebook(path):
-            before[path], after[path] = None, nbformat.writes(notebook) + "\n"
-    for path, names in pages.items():
-        after[path] = refreshed_page(before[path], renewed, here, names)
+            after[path] = nbformat.writes(notebook) + "\n"
+    for name, results in {"README.md": README_RESULTS, "docs/results.md": None}.items():
+        before[ROOT / name] = (ROOT / name).read_text(encoding="utf-8")
+        after[ROOT / name] = refreshed_page(before[ROOT / name], renewed, results)
     # Everything has been read and is right: only now is anything written.
     for path, text in after.items():
-        if text != before[path]:
+        if text != before.get(path):
             write_text(path, text)
             print(f"refreshed: {path.relative_to(ROOT)}")
 

@@ -2,77 +2,63 @@
 
 usage: python -m tools.run [--all] [--check] [--store] [NOTEBOOK ...]
 
-  --all     chapters 05 and 06 too (about fifteen minutes more), the exercises, their
-            solutions
+  --all     all chapters, the exercises and their solutions; default: the first four
   --check   exit with an error unless every expected result is there and in its range
   --store   also renew the stored outputs, the reference models and README's picture
 
-A run that was stopped, for whatever reason, resumes from the last completed epoch: run
-the same command again. Until a run is complete, build/resume holds the checkpoints of
-its trainings; delete it to restart training.
+After a run that failed or was interrupted, the same command starts with the chapter that
+was not finished. Chapters before it are not run again, unless they, the modules, the
+versions or the data have changed.
 
-Writes build/NAME.ipynb, build/results.json and, if Sphinx is installed, build/pages/.
+Writes build/NAME.ipynb and, if Sphinx is installed, build/pages/.
 """
 
 import argparse
 import asyncio
 import contextlib
 import copy
+import hashlib
 import io
 import json
 import os
-import re
 import shutil
-import signal
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
-RESUME = "Run the same command again to resume from the last completed epoch."
-INTERRUPTED = f"\nInterrupted. {RESUME}"
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+import course
+import vae_helpers as vh
+from course.data import find_files, quick_mode
+from course.files import atomic_write, write_text
+from course.results import expected_ranges, format_range
+from tools import pages, refresh
+
+FIRST = 4  # chapters that `make run` runs
 CELL_TIMEOUT = 3600  # seconds
 TRAINED = ["autoencoder", "vae_encoder", "vae_decoder"]  # by chapters 02 and 03
-
-try:  # these imports take seconds
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
-
-    import course
-    import vae_helpers as vh
-    from course import checkpoints
-    from course.data import find_files, quick_mode
-    from course.files import atomic_write, write_errors, write_text
-    from course.results import (
-        expected_ranges,
-        format_range,
-        format_result,
-        read_results,
-    )
-    from tools import pages, refresh
-except KeyboardInterrupt:
-    sys.exit(INTERRUPTED)
-except ImportError as error:
-    is_missing = isinstance(error, ModuleNotFoundError)
-    hint = " (To install: python -m pip install -r requirements.txt)" * is_missing
-    sys.exit(f"{error}{hint}")
+RESUME = "Run the same command again to start with the chapter that was not finished."
+OUTSIDE = "outside the expected range"
 
 
 class Progress:
-    """One line on the terminal, rewritten; in a log file, a line every few seconds."""
+    """One line on the terminal, rewritten; in a log file, a line for each notebook."""
 
     def __init__(self):
-        self.start, self.last = time.perf_counter(), 0.0
+        self.start = time.perf_counter()
 
     def __call__(self, text, end=False):
-        clock = time.perf_counter() - self.start
-        line = f"[{int(clock) // 60:2}:{int(clock) % 60:02}] {text}"
+        minutes, seconds = divmod(int(time.perf_counter() - self.start), 60)
+        line = f"[{minutes:2}:{seconds:02}] {text}"
         if sys.stdout.isatty():
             width = shutil.get_terminal_size().columns - 1
             end_of_line = "\n" if end else ""
             print(f"\r{line[:width]:<{width}}", end=end_of_line, flush=True)
-        elif end or clock - self.last > 5:
-            self.last = clock
+        elif end:
             print(line, flush=True)
 
 
@@ -90,13 +76,12 @@ class Client(NotebookClient):
             extra_arguments=["--log-level=40"],
             shutdown_kernel="immediate",
         )
-        self.place, self.progress, self.interrupted = "", progress, False
+        self.name, self.place, self.progress = path.stem, "at the start", progress
+        self.on_cell_start = self.show_place
 
-        def cell_start(cell, cell_index, **_):
-            self.place = f"{path.stem}  cell {cell_index + 1}/{len(notebook.cells)}"
-            progress(self.place)
-
-        self.on_cell_start = cell_start
+    def show_place(self, cell, cell_index, **_):
+        self.place = f"cell {cell_index + 1}/{len(self.nb.cells)}"
+        self.progress(f"{self.name}  {self.place}")
 
     def create_kernel_manager(self):
         manager = super().create_kernel_manager()
@@ -104,133 +89,96 @@ class Client(NotebookClient):
         manager.kernel_spec_manager.kernel_dirs = []
         return manager
 
-    async def async_start_new_kernel(self, **kwargs):
-        task = asyncio.current_task()
-
-        def interrupt():
-            if not self.interrupted:
-                task.cancel()  # nbclient then ends the kernel; a second call would not
-            self.interrupted = True
-
-        # On Windows, Ctrl-C raises KeyboardInterrupt instead.
-        with contextlib.suppress(NotImplementedError):
-            for stop in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(stop, interrupt)
-        await super().async_start_new_kernel(**kwargs)
-
     def process_message(self, msg, cell, cell_index):
         text = msg["content"].get("data", {}).get("text/plain", "")
         if text.startswith("epoch "):
-            self.progress(f"{self.place}  {text}")
+            self.progress(f"{self.name}  {self.place}  {text}")
         return super().process_message(msg, cell, cell_index)
 
 
-def execute(path, progress, kind):
-    """The executed notebook, and None or a sentence: where and why it failed."""
-    # Taught cells show and run what vae_helpers.py holds now.
-    notebook = refresh.refreshed_notebook(path)
-    environment = dict(os.environ)
-    if not quick_mode():  # a quick run leaves the checkpoints of a full run alone
-        folder = checkpoint_folder(path, notebook, kind)
-        environment["VAE_COURSE_RESUME"] = str(folder)
-        if folder.is_dir():
-            print(
-                "Resuming where the last run stopped; "
-                "delete build/resume to restart training.",
-                flush=True,
-            )
+def execute(notebook, path, progress):
+    """Execute a notebook, in place; None, or a sentence: where and why it failed."""
     client = Client(notebook, path, progress)
     start = time.perf_counter()
     try:
-        client.execute(env=environment)
+        client.execute()
     except CellExecutionError as error:
-        reason = f"{error.ename}: {error.evalue}"
-        return notebook, f"{path.name}, {_failed_cell(client)}: {reason}"
-    # A time-out, a dead kernel, Ctrl-C.
-    except (Exception, asyncio.CancelledError) as error:
-        if client.interrupted:
-            raise KeyboardInterrupt from None
-        first_line = str(error).partition("\n")[0].rstrip(".")
-        reason = f"{type(error).__name__}: {first_line}"
-        return notebook, f"{path.name}, {_failed_cell(client)}: {reason}. {RESUME}"
-    seconds = time.perf_counter() - start
-    progress(f"{path.stem}  done in {seconds:.0f} s", end=True)
-    return notebook, None
-
-
-def checkpoint_folder(path, notebook, kind):
-    """The folder for the checkpoints of a notebook's trainings on this kind of data.
-
-    Its name changes with the code and with the versions that run it.
-    """
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    modules = sorted([course.ROOT / "vae_helpers.py", *course.ROOT.glob("course/*.py")])
-    fingerprint = checkpoints.code_fingerprint(*modules, data="\0".join(cells).encode())
-    return course.BUILD / "resume" / kind / path.stem / fingerprint
-
-
-def _failed_cell(client):
-    return client.place.rsplit("  ")[-1] or "at the start"
+        return f"{path.name}, {client.place}: {error.ename}: {error.evalue}"
+    except AssertionError:  # so nbclient ends after Ctrl-C
+        return f"{path.name}, {client.place}: interrupted"
+    except (CellTimeoutError, DeadKernelError, asyncio.CancelledError) as error:
+        first_line = str(error).partition("\n")[0]
+        return f"{path.name}, {client.place}: {type(error).__name__}: {first_line}"
+    finally:
+        refresh.copy_alternative_texts(notebook)
+        write_notebook(notebook, course.BUILD / path.name)
+    progress(f"{path.stem}  done in {time.perf_counter() - start:.0f} s", end=True)
+    return None
 
 
 def write_notebook(notebook, path):
     """Write a notebook without what differs from machine to machine."""
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    language = {"name": "python", "pygments_lexer": "ipython3"}  # for the cells' "!"
+    notebook.metadata = {"kernelspec": kernel, "language_info": language}
     write_text(path, nbformat.writes(notebook) + "\n")
 
 
-def lock(path):
-    """A file that stays locked while it is open.
+class Finished:
+    """The chapters that an unfinished run has finished, in build/finished.json.
 
-    Two runs at once would overwrite each other's results and checkpoints.
+    Each is listed with a fingerprint of all that its outputs depend on: the cells of
+    this chapter and of those before it, the modules, the versions and the data.
     """
-    with write_errors(path):
-        file = path.open("wb")
-    with contextlib.suppress(ImportError):  # Windows has no fcntl
-        import fcntl
 
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit("Another run is active in this folder: wait until it has ended.")
-    return file
+    def __init__(self, kind):
+        self.path = course.BUILD / "finished.json"
+        self.listed = {}
+        with contextlib.suppress(OSError, ValueError):
+            self.listed = json.loads(self.path.read_text(encoding="utf-8"))
+        names = ("tensorflow", "keras", "numpy", "scikit-learn", "matplotlib")
+        self.hash = hashlib.sha256(f"{sys.version} {kind} {quick_mode()}".encode())
+        self.hash.update(" ".join(map(version, names)).encode())
+        modules = sorted(course.ROOT.glob("course/**/*.py"))
+        for path in [course.ROOT / "vae_helpers.py", *modules, course.EXPERIMENTS]:
+            self.hash.update(path.read_bytes())
+
+    def load(self, path, notebook):
+        """The executed notebook of a chapter, if it is still good; call it in order."""
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                self.hash.update(cell.source.encode() + b"\0")
+        executed = course.BUILD / path.name
+        if self.listed.get(path.name) == self.hash.hexdigest() and executed.is_file():
+            return refresh.read_notebook(executed)
+        return None
+
+    def add(self, path):
+        """List the chapter that `load` was last called for."""
+        self.listed[path.name] = self.hash.hexdigest()
+        write_text(self.path, json.dumps(self.listed))
+
+    def clear(self):
+        """Forget all: the next run runs all chapters."""
+        self.path.unlink(missing_ok=True)
 
 
-def computed_ranges(notebooks):
-    """The expected ranges of what these notebooks compute: {name: (low, high, kind)}.
+def table(notebooks):
+    """The rows (name, yours, expected, verdict) of what executed notebooks compute.
 
-    A notebook computes a result if its cells name it, in quotes, or if its outputs
-    have a line that begins with the whole name.
+    A notebook computes a result if its code names it, in quotes, or if it printed a
+    line that begins with the whole name. A result that was not printed has "-".
     """
-    sources = [cell.source for notebook in notebooks for cell in notebook.cells]
-    code, printed = "\n".join(sources), refresh.printed_text(notebooks)
-
-    def is_computed(name):
-        line = rf"^{re.escape(name)} +\S+ +expected "
-        return f'"{name}"' in code or re.search(line, printed, flags=re.M)
-
-    return {name: row for name, row in expected_ranges().items() if is_computed(name)}
-
-
-def table(results, notebooks):
-    """The lines "yours / expected" for the results that these notebooks compute."""
-    lines = [f"{'result':<42}{'yours':>9}   expected"]
-    for name, (low, high, _) in computed_ranges(notebooks).items():
-        result = results.get(name)
-        value = format_result(result["value"]) if result else "-"
-        verdict = "not compared"
-        if result:
-            verdict = "ok" if result["ok"] else "outside the expected range"
-        lines.append(f"{name:<42}{value:>9}   {format_range(low, high):<20} {verdict}")
-    return lines
-
-
-def find_data():
-    """The kind of data that there is, "full" or "sample"."""
-    if folder := os.environ.get("FASHION_MNIST_DIR"):  # notebooks run elsewhere
-        os.environ["FASHION_MNIST_DIR"] = str(Path(folder).expanduser().resolve())
-    return find_files()[0]
+    cells = [cell for notebook in notebooks for cell in notebook.cells]
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    rows = []
+    for name, (low, high, _) in expected_ranges().items():
+        printed = refresh.stored_result(notebooks, name)
+        if printed:
+            rows.append((name, *printed))
+        elif f'"{name}"' in code:
+            rows.append((name, "-", format_range(low, high), "not compared"))
+    return rows
 
 
 def overview():
@@ -253,9 +201,8 @@ def overview():
         "new: autoencoder": vh.split_autoencoder(autoencoder)[1](z_18),
         "new: VAE": decoder(z),
     }
-    figure = vh.image_grid(list(rows.values()), list(rows))
     with atomic_write(course.ROOT / "docs" / "pictures" / "overview.png") as [name]:
-        figure.savefig(name, format="png", metadata={"Software": None})
+        vh.image_grid(rows).savefig(name, format="png", metadata={"Software": None})
 
 
 def store(notebooks):
@@ -271,63 +218,51 @@ def store(notebooks):
     print("Stored: notebooks, solutions, course/assets/models, docs/pictures")
 
 
+def run_all(paths, kind):
+    """Run notebooks in order, {path: executed notebook}; exit where one fails."""
+    finished, progress, done = Finished(kind), Progress(), {}
+    for path in paths:
+        notebook = refresh.refreshed_notebook(path)  # taught cells are the module's
+        done[path] = finished.load(path, notebook)
+        if done[path]:
+            progress(f"{path.stem}  finished by the run before", end=True)
+            continue
+        done[path] = notebook
+        if failure := execute(notebook, path, progress):
+            where = f"The notebook up to there: build/{path.name}"
+            sys.exit(f"\nFAILED: {failure}\n{where}\n{RESUME}")
+        finished.add(path)
+    finished.clear()
+    return done
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--all", action="store_true")
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--store", action="store_true")
+    for flag in ("--all", "--check", "--store"):
+        parser.add_argument(flag, action="store_true")
     parser.add_argument("notebooks", nargs="*", type=Path)
     options = parser.parse_args()
-    # What students are given has no solutions.
     everything = [path for path in refresh.notebooks() if path.is_file()]
-    first_four = [path for path in refresh.chapters() if path.name < "05"]
-    paths = options.notebooks or (everything if options.all else first_four)
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing:
-        sys.exit(f"There is no notebook {', '.join(missing)}.")
-    if options.store and (options.notebooks or not options.all):
-        sys.exit(
-            "--store stores all chapters together: use it with --all and no names."
-        )
-
-    # Damaged files are found here, before anything runs.
-    renewed = computed_ranges([refresh.refreshed_notebook(path) for path in paths])
-    kind = find_data()
+    first = refresh.chapters()[:FIRST]
+    paths = options.notebooks or (everything if options.all else first)
+    if folder := os.environ.get("FASHION_MNIST_DIR"):  # notebooks run elsewhere
+        os.environ["FASHION_MNIST_DIR"] = str(Path(folder).expanduser().resolve())
+    kind = find_files()[0]
     is_full_run = kind == "full" and not quick_mode()
-    if options.store and not is_full_run:
-        sys.exit("--store needs a full run: the full data, and no VAE_COURSE_QUICK.")
-    lock_file = lock(course.BUILD / "run.lock")  # noqa: F841 (held until this returns)
-    # Written now, so that a folder that cannot be written is found at once.
-    results_path = course.BUILD / "results.json"
-    results = read_results(results_path)
-    if is_full_run:
-        results = {name: row for name, row in results.items() if name not in renewed}
-    write_text(results_path, json.dumps(results))
-    progress, done = Progress(), {}
-    for path in paths:
-        notebook, failure = execute(path, progress, kind)
-        write_notebook(notebook, course.BUILD / path.name)
-        if failure:
-            sys.exit(
-                f"\nFAILED: {failure}\n"
-                f"The notebook up to the failed cell: build/{path.name}"
-            )
-        done[path] = notebook
+    if options.store and not (is_full_run and options.all and not options.notebooks):
+        sys.exit("--store needs --all, no names, the full data and no quick mode.")
 
-    results = read_results(results_path) if is_full_run else {}
-    lines = table(results, done.values())
-    if not quick_mode():
-        for path in paths:  # the next run trains again
-            folder = course.BUILD / "resume" / kind / path.stem
-            shutil.rmtree(folder, ignore_errors=True)
-    print("\n" + "\n".join(lines))
+    done = run_all(paths, kind)
+    rows = table(done.values())
+    print(f"\n{'result':<42}{'yours':>9}   expected")
+    for name, yours, expected, verdict in rows:
+        print(f"{name:<42}{yours:>9}   {expected:<20} {verdict}")
     if not is_full_run:
         print("\nThis was not a full run, so nothing is compared.")
-    outside = [line for line in lines if line.endswith("outside the expected range")]
-    failed = [*outside, *(line for line in lines if line.endswith("not compared"))]
-    if outside:
+    failed = [row for row in rows if row[-1] != "ok"]
+    if any(row[-1] == OUTSIDE for row in rows):
         print(
             "\nA result outside its range points to a changed model or other data: "
             "restore the chapter with git and run it again."
@@ -335,17 +270,14 @@ def main():
     if options.store and not (options.check and failed):
         store(done)
     if pages.installed():
-        rows = ["result | yours | expected | ", "---|---|---|---"]
-        rows += [re.sub(" {2,}", " | ", line) for line in lines[1:]]
-        rows = [f"| {row} |" for row in rows]
-        section = "\n".join(["## Your results and what to expect", "", *rows])
+        lines = ["result | yours | expected | ", "---|---|---|---"]
+        lines = [f"| {line} |" for line in [*lines, *map(" | ".join, rows)]]
+        section = "\n".join(["## Your results and what to expect", "", *lines])
         print(f"\nRead on: {pages.write(done, section)}")
     else:
         print(f"\nRead on: {course.BUILD}/*.ipynb. {pages.MISSING}")
     if options.check and failed:
-        sys.exit(
-            "Some results are missing or outside their ranges: see the table above."
-        )
+        sys.exit("Some results are missing or outside their ranges: see the table.")
 
 
 if __name__ == "__main__":
@@ -355,4 +287,4 @@ if __name__ == "__main__":
     except (OSError, ValueError) as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(f"\nInterrupted. {RESUME}")

@@ -1,4 +1,4 @@
-// ---------------------------------------------------------------- 2 of 3: the map
+// ---------------------------------------------------------------- 3 of 4: the map
 // `ground` holds what does not move: plane, density, circles, marks. A frame copies it
 // and adds what moves: the picked garment's cloud, draws, the point under the pointer.
 
@@ -6,12 +6,15 @@ const state = {
   model: null,
   z: [],  // the code whose image is shown large
   point: [0, 0],  // that code on the plane
+  isOff: false,  // whether the code itself is off the plane
   hidden: new Set(),  // classes
   draws: [],  // codes from N(0, I)
   path: [],  // points of the plane
   image: new Float32Array(784),  // what is encoded
   picked: 0,  // the garment that it is, or was before it was changed
   measured: null,  // `measure` of the image
+  posterior: null,  // `truePosterior` of the image, in a VAE with two dimensions
+  moves: true,  // the ring moves by itself, until the first touch
 };
 const COLOURS = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59",
   "#e76300", "#b9ac70", "#717581", "#92dadd"];  // petroff10, as in the chapters
@@ -66,23 +69,23 @@ const plural = name => {
   const lower = word[1] === "-" ? word : word.toLowerCase();
   return lower + (lower.endsWith("s") ? "es" : "s");
 };
-function isGap([u, v]) {
-  const { gaps, middle, half, gapsAlong } = state.model;
+function isGap([u, v], model = state.model) {
+  const { gaps, middle, half, gapsAlong } = model;
   const column = Math.floor((u - middle[0] + half) / (2 * half) * gapsAlong);
   const row = Math.floor((middle[1] + half - v) / (2 * half) * gapsAlong);
   return gaps[row * gapsAlong + column] === 1;
 }
-function inWords(point) {
-  const { half } = state.model, counts = new Map();
-  for (const [distance, i] of nearestOnMap(point, 12))
-    if (distance < 0.07 * half)
-      counts.set(page.labels[i], (counts.get(page.labels[i]) || 0) + 1);
-  const names = [...counts].sort((a, b) => b[1] - a[1])
-    .filter(([, count]) => count >= 3).slice(0, 2)
-    .map(([label]) => plural(page.classes[label]));
-  const near = names.length ? `near ${names.join(" and ")}`
-    : counts.size ? "few garments near" : "no garments near";
-  return `${near}${isGap(point) ? ", in a gap" : ""}`;
+// What is near a code: by the codes themselves, since the plane shows two directions.
+function inWords(z) {
+  const { model } = state, counts = new Map(), near = new Map();
+  for (const [distance, i] of nearestCodes(model, z, 12, isShown))
+    for (const map of distance < model.near ? [counts, near] : [counts])
+      map.set(page.labels[i], (map.get(page.labels[i]) || 0) + 1);
+  const names = [...(near.size ? near : counts)].sort((a, b) => b[1] - a[1])
+    .filter(([, count], k) => k === 0 || k === 1 && count >= 3)
+    .map(([label]) => plural(page.classes[label])).join(" and ");
+  if (!names) return "no garments are shown";
+  return near.size ? `near ${names}` : `far from all garments, least from ${names}`;
 }
 
 function grey(context, image, left = 0, top = 0) {
@@ -109,8 +112,13 @@ function decodePlane(model) {
     const z = fromPlane(model, [middle[0] + at(column), middle[1] - at(row)]);
     grey(context, decode(model, z), 28 * column, 28 * row);
   }
-  if (model === state.model && part.plane.checked) paintGround();
-  if (model.decoded < TILES * TILES) requestAnimationFrame(() => decodePlane(model));
+  const isDone = model.decoded === TILES * TILES, now = performance.now();
+  if (model === state.model && part.plane.checked
+    && (isDone || now - (model.painted ?? 0) > 250)) {
+    model.painted = now;
+    paintGround();
+  }
+  if (!isDone) requestAnimationFrame(() => decodePlane(model));
 }
 
 function paintDensity(context) {
@@ -175,7 +183,7 @@ function paintGround() {
     if (unit > 16 * scale || sd === 3)
       write(context, `${sd} sd`, x0, y0 - sd * unit);
   }
-  context.globalAlpha = part.density.checked ? 0.35 : 1;
+  context.globalAlpha = part.density.checked ? 0.35 : part.plane.checked ? 0.6 : 1;
   page.classes.forEach((_, label) => {
     context.beginPath();
     model.points.forEach((point, i) => {
@@ -233,18 +241,72 @@ function paintNames(context, scale) {  // at the middle of each class, none on a
     write(context, labels[i].name, x, y));
 }
 
+function outlined(context, draw, width) {
+  for (const [colour, extra] of [[style.paper, 2], [style.ink, 0]]) {
+    context.beginPath();
+    draw();
+    context.strokeStyle = colour;
+    context.lineWidth = width + extra;
+    context.stroke();
+  }
+}
+
+// The image's cloud, at one and two standard deviations.
+function drawCloud(context, [x, y], unit, width) {
+  const [xx, xy, yy] = onPlane(state.model, state.measured.logVar);
+  const middle = (xx + yy) / 2, off = Math.hypot((xx - yy) / 2, xy);
+  const turn = -0.5 * Math.atan2(2 * xy, xx - yy);
+  for (const sd of [1, 2])
+    outlined(context, () => context.ellipse(x, y, sd * unit * Math.sqrt(middle + off),
+      sd * unit * Math.sqrt(Math.max(middle - off, 0)), turn, 0, 2 * Math.PI), width);
+}
+
+// The true posterior's squares; `toXY` leads from the plane to the canvas.
+function drawPosterior(context, toXY, unit) {
+  const { squares, highest } = state.posterior;
+  for (const { z, size, log } of squares) {
+    const [x, y] = toXY(z), side = size * unit;
+    context.fillStyle = `rgba(255, 40, 120, ${0.9 * Math.exp((log - highest) / 2)})`;
+    context.fillRect(x - side / 2, y - side / 2, side, side);
+  }
+}
+
+function paintZoom() {  // the posterior magnified
+  const context = part.zoom.getContext("2d"), { squares, highest } = state.posterior;
+  const { mean, logVar } = state.measured, sd = Math.exp(Math.max(...logVar) / 2);
+  const seen = squares.filter(({ log }) => log > highest - 6).map(({ z }) => z);
+  const corners = [...seen, ...[-2.5, 2.5].map(k => [mean[0] + k * sd, mean[1] + k * sd])];
+  const low = [0, 1].map(k => Math.min(...corners.map(z => z[k])));
+  const high = [0, 1].map(k => Math.max(...corners.map(z => z[k])));
+  const unit = 180 / Math.max(high[0] - low[0], high[1] - low[1]);
+  const toXY = ([u, v]) => [98 + unit * (u - (low[0] + high[0]) / 2),
+    98 - unit * (v - (low[1] + high[1]) / 2)];
+  context.fillStyle = style.paper;
+  context.fillRect(0, 0, 196, 196);
+  drawPosterior(context, toXY, unit);
+  drawCloud(context, toXY(mean), unit, 1);
+}
+
+// The decoded image beside the ring, where no finger hides it.
+function paintBubble(x, y, scale) {
+  const side = Math.min(112 * scale, 0.27 * ground.width), size = ground.width;
+  const left = Math.min(Math.max(x - side / 2, 4), size - side - 4);
+  const above = y - side - 30 * scale, top = above > 4 ? above : y + 30 * scale;
+  map.fillStyle = style.ink;
+  map.fillRect(left - 2 * scale, top - 2 * scale, side + 4 * scale, side + 4 * scale);
+  map.imageSmoothingEnabled = false;
+  map.drawImage(part.picture, left, top, side, side);
+  if (!state.moves) return;
+  map.font = `600 ${15 * scale}px system-ui, sans-serif`;
+  write(map, "Drag me", Math.min(Math.max(x, 40 * scale), size - 40 * scale),
+    top > y ? y - 22 * scale : Math.min(y + 24 * scale, size - 10 * scale));
+}
+
 function paint() {  // a frame
-  const scale = ratio();
+  const scale = ratio(), unit = ground.width / (2 * state.model.half);
+  const outline = (draw, width) => outlined(map, draw, width * scale);
   map.drawImage(ground, 0, 0);
-  const outline = (draw, width) => {
-    for (const [colour, extra] of [[style.paper, 2], [style.ink, 0]]) {
-      map.beginPath();
-      draw();
-      map.strokeStyle = colour;
-      map.lineWidth = (width + extra) * scale;
-      map.stroke();
-    }
-  };
+  if (state.posterior) drawPosterior(map, z => place(z), unit);
   for (const z of state.draws) {
     const [x, y] = place(toPlane(state.model, z)), r = 5 * scale;
     outline(() => {
@@ -259,18 +321,13 @@ function paint() {  // a frame
     map[i ? "lineTo" : "moveTo"](...place(point))), 2);
   if (measured) {
     const [x, y] = place(toPlane(state.model, measured.mean));
-    if (measured.logVar) {  // the cloud, one and two standard deviations
-      const [xx, xy, yy] = onPlane(state.model, measured.logVar);
-      const middle = (xx + yy) / 2, off = Math.hypot((xx - yy) / 2, xy);
-      const unit = ground.width / (2 * state.model.half);
-      const turn = -0.5 * Math.atan2(2 * xy, xx - yy);
-      for (const sd of [1, 2])
-        outline(() => map.ellipse(x, y, sd * unit * Math.sqrt(middle + off),
-          sd * unit * Math.sqrt(Math.max(middle - off, 0)), turn, 0, 2 * Math.PI), 1.5);
-    }
+    if (measured.logVar) drawCloud(map, [x, y], unit, 1.5 * scale);
     outline(() => map.rect(x - 5 * scale, y - 5 * scale, 10 * scale, 10 * scale), 1.5);
   }
-  const [x, y] = place(state.point);
+  const [x, y] = place(state.point);  // a hollow ring, if the code is elsewhere
+  map.setLineDash(state.isOff ? [4 * scale, 4 * scale] : []);
   outline(() => map.arc(x, y, 8 * scale, 0, 2 * Math.PI), 2.5);
+  map.setLineDash([]);
+  paintBubble(x, y, scale);
 }
 

@@ -1,5 +1,5 @@
 "use strict";
-// ---------------------------------------------------------------- 1 of 3: arithmetic
+// ---------------------------------------------------------------- 1 of 4: arithmetic
 // What the page holds, networks of Dense layers, nats, and the plane of the map. A code
 // is an array of `dimensions` numbers, an image one of 784 pixels from 0 to 1.
 
@@ -16,25 +16,13 @@ if (window !== window.parent && window.parent === window.top) {
 }
 
 const TYPES = { uint8: Uint8Array, float32: Float32Array };
-let page;  // what explorer.write stored: models, labels, pictures, ...
+let page;  // what page.write stored: models, labels, pictures, ...
 
-// Base 85 as Python writes it, with five letters that need not be escaped in HTML.
-const LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-  + "!#$%,()*+-;.=/?@^_`:|[~";
-
-async function unpack({ page, arrays, bytes }) {
-  const digits = new Uint8Array(128);
-  [...LETTERS].forEach((letter, i) => digits[letter.charCodeAt(0)] = i);
-  const words = new DataView(new ArrayBuffer(arrays.length / 5 * 4));
-  for (let i = 0, at = 0; i < arrays.length; at += 4) {
-    let word = 0;
-    for (const end = i + 5; i < end; i++)
-      word = 85 * word + digits[arrays.charCodeAt(i)];
-    words.setUint32(at, word);
-  }
-  const file = new Blob([new Uint8Array(words.buffer, 0, bytes)]).stream();
+async function unpack({ page, arrays }) {
+  const bytes = Uint8Array.from(atob(arrays), letter => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream();
   const data = await new Response(
-    file.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
+    stream.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
   const unpacked = value => {
     if (Array.isArray(value)) return value.map(unpacked);
     if (value === null || typeof value !== "object") return value;
@@ -53,15 +41,8 @@ async function unpack({ page, arrays, bytes }) {
   return unpacked(page);
 }
 
-function erf(x) {  // Abramowitz and Stegun 7.1.26; the error is at most 1.5e-7
-  const t = 1 / (1 + 0.3275911 * Math.abs(x));
-  const sum = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741
-    + t * (-1.453152027 + t * 1.061405429))));
-  return Math.sign(x) * (1 - sum * Math.exp(-x * x));
-}
 const activations = {
-  linear: a => a, relu: a => Math.max(a, 0), tanh: Math.tanh,
-  sigmoid: a => 1 / (1 + Math.exp(-a)), gelu: a => 0.5 * a * (1 + erf(a / Math.SQRT2)),
+  linear: a => a, relu: a => Math.max(a, 0), sigmoid: a => 1 / (1 + Math.exp(-a)),
 };
 
 function forward(layers, input) {
@@ -136,6 +117,20 @@ function toPlane(model, z) {
 function fromPlane(model, [u, v]) {
   const { axes, centre, dimensions } = model;
   return centre.map((value, i) => value + u * axes[i] + v * axes[dimensions + i]);
+}
+// How far a code is from the plane, 0 if the map shows it where it is.
+const offPlane = (model, z) =>
+  Math.hypot(...fromPlane(model, toPlane(model, z)).map((value, i) => value - z[i]));
+// The garments nearest to a code, of those that a test admits: [distance, garment].
+function nearestCodes(model, z, count, admits) {
+  const { codes, scale, dimensions } = model, found = [];
+  for (let i = 0, at = 0; i < page.labels.length; i++, at += dimensions) {
+    if (!admits(i)) continue;
+    let sum = 0;
+    for (let k = 0; k < dimensions; k++) sum += (codes[at + k] * scale - z[k]) ** 2;
+    found.push([Math.sqrt(sum), i]);
+  }
+  return found.sort((a, b) => a[0] - b[0]).slice(0, count);
 }
 // The covariance of an image's cloud on the plane: [xx, xy, yy].
 function onPlane(model, logVar) {

@@ -1,10 +1,9 @@
-// ---------------------------------------------------------------- 3 of 3: controls
+// ---------------------------------------------------------------- 4 of 4: controls
 // Everything that a reader touches changes `state` and asks for a frame.
 
 const number = (value, digits = 2) =>  // with a minus sign, and without "-0.00"
   (value < -0.5 * 10 ** -digits ? "\u2212" : "") + Math.abs(value).toFixed(digits);
-const large = part.picture.getContext("2d"), strip = part.strip.getContext("2d");
-const reel = part.reel.getContext("2d");
+const large = part.picture.getContext("2d");
 const pad = part.pad.getContext("2d");
 const restored = part.reconstruction.getContext("2d");
 const small = document.createElement("canvas").getContext("2d");  // the pad's pixels
@@ -15,12 +14,11 @@ const tell = (node, text) => node.textContent =
 let sliders = [], waiting = false, timer, cursor = [14, 14];
 
 function frame() {
-  const start = performance.now();
   waiting = false;
+  if (state.isNew) encodeImage();
   grey(large, decode(state.model, state.z));
-  if (!part["map-view"].hidden) paint();
-  part.time.textContent = (performance.now() - start).toFixed(1);
-  for (const { i, input, value } of sliders) {
+  paint();
+  if (part["sliders-view"].open) for (const { i, input, value } of sliders) {
     input.value = state.z[i];
     value.textContent = number(state.z[i]);
     input.setAttribute("aria-valuetext", number(state.z[i]));
@@ -33,14 +31,20 @@ function change() {  // at most one frame at a time; words follow when the hand 
   timer = setTimeout(say, 300);
 }
 function say() {
-  const [u, v] = state.point, words = inWords(state.point);
-  const where = `At ${number(u, 1)}, ${number(v, 1)}: ${words}.`;
-  part.status.textContent = where;
-  part.picture.setAttribute("aria-label", `The decoded garment. ${where}`);
+  const [u, v] = state.point.map(value => number(value, 1)), words = inWords(state.z);
+  const where = state.isOff ? `Off the map; its nearest place is ${u}, ${v}.
+    The code is ${words}.`
+    : `At ${u}, ${v}: ${words}${isGap(state.point) ? ", in a gap" : ""}.`;
+  tell(part.status, where);
+  part["picture-title"].textContent = state.isOff ? "Decoded off the map"
+    : "Decoded here";
+  part.picture.setAttribute("aria-label",
+    `The decoded garment. ${part.status.textContent}`);
 }
 function setCode(z) {
   state.z = Float32Array.from(z);
   state.point = toPlane(state.model, z);
+  state.isOff = offPlane(state.model, state.z) > 0.02 * state.model.half;
   change();
 }
 function setPoint(point) {
@@ -48,6 +52,7 @@ function setPoint(point) {
   state.point = point.map((value, k) =>
     Math.min(Math.max(value, middle[k] - half), middle[k] + half));
   state.z = fromPlane(state.model, state.point);
+  state.isOff = false;
   change();
 }
 
@@ -55,13 +60,15 @@ function setPoint(point) {
 
 function choose(model) {
   Object.assign(state, { model, draws: [], path: [] });
-  part.draws.hidden = part.film.hidden = true;
+  part.film.hidden = part["cloud-strip"].hidden = true;
+  part.cloud.hidden = model.unit !== "nats";
   const { name, dimensions, unit } = model, isVae = unit === "nats";
   part.map.setAttribute("aria-label", `Map of codes: ${name}`);
   const where = dimensions > 2
     ? `The code has ${dimensions} numbers. The map is a plane through them: the first
        two principal components (PCA) of the codes, with
-       ${Math.round(100 * model.explained)}% of their variance.`
+       ${Math.round(100 * model.explained)}% of their variance. Most garments' codes
+       are off this plane: the ring is then hollow, at the nearest place.`
     : "The code has two numbers, the place on the map.";
   const kind = isVae
     ? `This VAE (variational autoencoder) turns an image into a cloud of codes around
@@ -88,8 +95,10 @@ function choose(model) {
     and on ${page.checked} codes drawn from N(0, I), it differs from the model in Keras
     (in double precision) by at most ${pixels.toFixed(3)} in a pixel (0 is black, 1 is
     white), ${codes.toFixed(3)} in a number of a code, and ${nats.toFixed(2)} nats in
-    ${isVae ? "\u2212ELBO, which is estimated with " + model.noise.length / dimensions
-      + " draws of z" : "the reconstruction"}.`);
+    ${isVae ? `\u2212ELBO. That is estimated with ${model.noise.length / dimensions} draws
+      of z, whose mean and spread are exactly those of the cloud; its sampling error has a
+      standard deviation of ${number(model.sampling_sd)} nats`
+      : "the reconstruction"}.`);
   tell(part["nats-note"], `A nat is an amount of information, 1.44 bits.
     ${isVae ? "KL is what the code tells about the image, reconstruction what it "
       + "leaves open; their sum is \u2212ELBO."
@@ -140,28 +149,104 @@ function interpolate() {
   setCode(a.map((value, i) => value + t * (b[i] - value)));
 }
 
+// Codes decoded side by side on a canvas, `across` in each row.
+function drawStrip(canvas, codes, model, across = 10) {
+  const context = canvas.getContext("2d");
+  context.fillStyle = style.paper;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  codes.forEach((z, k) => grey(context, decode(model, z), 30 * (k % across) + 1,
+    30 * Math.floor(k / across) + 1));
+}
+
+// The same twenty draws for all models: of each, a code takes the first numbers.
 function drawTwenty() {
-  const { model } = state;
-  state.draws = Array.from({ length: 20 }, () =>
-    Float32Array.from({ length: model.dimensions }, normal));
-  part.draws.hidden = false;
-  strip.fillStyle = style.paper;
-  strip.fillRect(0, 0, 300, 60);
-  state.draws.forEach((z, k) =>
-    grey(strip, decode(model, z), 30 * (k % 10) + 1, 30 * Math.floor(k / 10) + 1));
-  const inGaps = state.draws.filter(z => isGap(toPlane(model, z))).length;
-  const negative = model.unit === "sd" && model.codes.every(value => value >= 0);
-  const numbers = state.draws.flatMap(z => [...z]);
-  const below = Math.round(100 * numbers.filter(v => v < 0).length / numbers.length);
-  tell(part["draws-note"], `To make new garments, codes are drawn at random; these are
-    the crosses on the map. ${inGaps} of 20 lie in gaps: places where N(0, I) draws, but
-    (almost) no garment has its code. ${inGaps > 10
-    ? `The decoder was hardly trained there, so it gives smears. ${negative
-      ? `The garments' codes have no negative numbers; of the numbers drawn, ${below}%
-         are negative.` : ""}`
-    : `The others lie among the garments' codes, as far as this map shows: see how many
-       are decoded to garments.`}`);
+  const longest = Math.max(...page.models.map(model => model.dimensions));
+  const draws = Array.from({ length: 20 }, () =>
+    Float32Array.from({ length: longest }, normal));
+  part.strips.replaceChildren(...page.models.map(model => {
+    const codes = draws.map(z => z.slice(0, model.dimensions));
+    const figure = document.createElement("figure");
+    figure.innerHTML = `<canvas width="300" height="60" role="img"></canvas>
+      <figcaption></figcaption>`;
+    drawStrip(figure.firstChild, codes, model);
+    const inGaps = codes.filter(z => isGap(toPlane(model, z), model)).length;
+    tell(figure.lastChild, `${model.name}: ${inGaps} of 20 lie in gaps`);
+    figure.firstChild.setAttribute("aria-label", `Twenty draws: ${model.name}`);
+    if (model === state.model) state.draws = codes;
+    return figure;
+  }));
+  tell(part["draws-note"], `Each model decodes the same random numbers; the crosses on
+    the map are this model's. In a gap N(0, I) draws, but hardly any garment has its
+    code: the decoder was hardly trained there, and gives smears.`);
   change();
+}
+
+function drawFromCloud() {
+  const { mean, logVar } = state.measured;
+  state.draws = Array.from({ length: 10 }, () =>
+    mean.map((value, i) => value + Math.exp(logVar[i] / 2) * normal()));
+  part["cloud-strip"].hidden = false;
+  drawStrip(part["cloud-strip"], state.draws, state.model);
+  change();
+}
+
+// ---- an address for what is shown: #model=vae2&at=1.0,-0.5, or z=... off the map
+
+const nameOf = model => (model.unit === "nats" ? "vae" : "ae") + model.dimensions;
+function addressOf() {
+  const text = values => [...values].map(v => v.toFixed(2)).join(",");
+  const place = state.path.length > 1
+    ? `path=${state.path.filter((_, i, { length }) => i % Math.ceil(length / 30) === 0
+      || i === length - 1).map(text).join(";")}`
+    : state.isOff ? `z=${text(state.z)}` : `at=${text(state.point)}`;
+  return `${location.href.split("#")[0]}#model=${nameOf(state.model)}&${place}`;
+}
+function readAddress() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const numbers = text => (text || "").split(",").map(Number);
+  const isCode = (values, count) => values.length === count && values.every(isFinite);
+  const k = page.models.findIndex(model => nameOf(model) === given.get("model"));
+  if (k < 0) return;
+  part.models.querySelectorAll("input")[k].checked = true;
+  choose(page.models[k]);
+  const at = numbers(given.get("at")), z = numbers(given.get("z"));
+  const path = (given.get("path") || "").split(";").map(numbers);
+  if (isCode(at, 2)) setPoint(at);
+  else if (isCode(z, state.model.dimensions)) setCode(z);
+  else if (path.every(point => isCode(point, 2)) && path.length > 1) {
+    setPoint(path[0]);
+    state.path = path;
+    part.film.parentElement.open = true;
+    endPath();
+  } else return;
+  state.moves = false;
+}
+async function copyAddress() {
+  const address = addressOf();
+  try {
+    await navigator.clipboard.writeText(address);
+    tell(part.copied, "Copied.");
+  } catch {  // not allowed here: the address bar holds it
+    location.hash = address.split("#")[1];
+    tell(part.copied, "The link is in the address bar.");
+  }
+}
+
+// ---- until the first touch: around a boot, a bag and a dress
+
+function moveAround(now) {
+  if (!state.moves) return;
+  const stops = [9, 8, 3].map(label => [0, 1].map(k => median(state.model.points
+    .filter((_, i) => page.labels[i] === label).map(point => point[k]))));
+  const turn = now / 4000 % 3, from = stops[Math.floor(turn)];
+  const to = stops[(Math.floor(turn) + 1) % 3];
+  const t = (1 - Math.cos(Math.PI * (turn % 1))) / 2;
+  setPoint(from.map((value, k) => value + t * (to[k] - value)));
+  requestAnimationFrame(moveAround);
+}
+function stopMoving() {
+  if (state.moves) change();
+  state.moves = false;
 }
 
 // ---- a path on the map, its film and its strip
@@ -186,11 +271,8 @@ function along(t) {  // the point of the path after a fraction t of its length
 function endPath() {
   part.film.hidden = state.path.length < 2;
   if (part.film.hidden) return;
-  reel.fillStyle = style.paper;
-  reel.fillRect(0, 0, 180, 60);
-  for (let k = 0; k < 12; k++)
-    grey(reel, decode(state.model, fromPlane(state.model, along(k / 11))),
-      30 * (k % 6) + 1, 30 * Math.floor(k / 6) + 1);
+  drawStrip(part.reel, Array.from({ length: 12 }, (_, k) =>
+    fromPlane(state.model, along(k / 11))), state.model, 6);
   if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
 }
 function play() {  // in four seconds; another path or move ends it
@@ -221,6 +303,7 @@ function saveStrip() {
 
 function encodeImage() {
   const { model, image } = state, measured = state.measured = measure(model, image);
+  state.isNew = false;
   grey(restored, decode(model, measured.mean));
   paintPad();
   const isVae = measured.logVar !== null;
@@ -232,10 +315,37 @@ function encodeImage() {
   part.nats.innerHTML = rows.map(([name, value, sum]) =>
     `<tr${sum ? ' class="sum"' : ""}><th scope="row">${name}</th>
      <td>${number(value, 1)}</td></tr>`).join("");
+  updatePosterior();
   const below = model.excess.filter(value => value < excess).length;
   tell(part["score-note"], `The last number is higher than that of
     ${Math.min(below, 100)}% of the garments on the map. The higher it is, the less the
     image is like those that the model was trained on.`);
+  change();
+}
+
+// The true posterior: only for a VAE with two dimensions, when its squares are computed.
+function updatePosterior() {
+  const { model, image } = state, isReady = model.squares?.length === COARSE ** 2;
+  const isTwo = model.unit === "nats" && model.dimensions === 2;
+  part["zoom-figure"].hidden = part["posterior-note"].hidden = !isTwo;
+  state.posterior = isTwo && isReady ? truePosterior(model, image) : null;
+  if (!isTwo) return;
+  if (!isReady) return tell(part["posterior-note"], "Computing the true posterior \u2026");
+  const { logEvidence, isExact } = state.posterior, { bound } = state.measured;
+  paintZoom();
+  tell(part["posterior-note"], `\u2212log p(x) ${number(-logEvidence, 1)},
+    \u2212ELBO ${number(bound, 1)}, gap ${number(bound + logEvidence, 1)}
+    nats${isExact ? "" : " (being refined)"}. The gap is KL between the encoder's cloud and
+    the true posterior: where the two differ, the encoder's guess costs nats that the
+    decoder does not.`);
+  if (!isExact) requestAnimationFrame(() => {
+    if (state.model === model && state.image === image) updatePosterior();
+    change();
+  });
+}
+function fillInBackground(model) {
+  if (!fillSquares(model, 8)) return setTimeout(() => fillInBackground(model), 4);
+  if (state.model === model) updatePosterior();
   change();
 }
 
@@ -271,9 +381,11 @@ function stroke(x, y) {  // a soft round brush around a pixel
     }
   drawn();
 }
-function drawn() {
+function drawn() {  // encoded once a frame, however fast the hand is
   part.picked.textContent = "drawn here";
-  encodeImage();
+  state.isNew = true;
+  paintPad();
+  change();
 }
 
 // ---- events
@@ -319,12 +431,14 @@ function listen() {
     const y = (event.clientY - box.top) / box.height;
     return [x, y].map(value => Math.min(Math.max(Math.floor(28 * value), 0), 27));
   };
-  for (const kind of ["pointerdown", "pointermove"])
-    part.pad.addEventListener(kind, event => {
-      if (kind === "pointermove" && !event.buttons) return;
-      cursor = pixel(event);
-      stroke(...cursor);
-    });
+  part.pad.addEventListener("pointerdown", event => stroke(...cursor = pixel(event)));
+  part.pad.addEventListener("pointermove", event => {  // a line from the last pixel
+    if (!event.buttons) return;
+    const from = cursor, to = pixel(event);
+    const steps = Math.max(Math.abs(to[0] - from[0]), Math.abs(to[1] - from[1]), 1);
+    for (let k = 1; k <= steps; k++) stroke(
+      ...cursor = from.map((value, i) => Math.round(value + k / steps * (to[i] - value))));
+  });
   part.pad.addEventListener("keydown", event => {
     const way = ways[event.key];
     if (way) {
@@ -359,12 +473,19 @@ function listen() {
   part.random.addEventListener("click", () => setCode(state.z.map(normal)));
   for (const control of [part.from, part.to, part.way])
     control.addEventListener("input", interpolate);
-  for (const input of document.getElementsByName("view"))
-    input.addEventListener("change", () => {
-      part["map-view"].hidden = input.value !== "map";
-      part["sliders-view"].hidden = input.value === "map";
-      change();
-    });
+  part["sliders-view"].addEventListener("toggle", change);
+  part.cloud.addEventListener("click", drawFromCloud);
+  part.link.addEventListener("click", copyAddress);
+  for (const kind of ["pointerdown", "keydown"])
+    document.addEventListener(kind, stopMoving, { capture: true });
+  part.map.addEventListener("pointermove", stopMoving, { capture: true });
+  window.addEventListener("hashchange", readAddress);
+  window.addEventListener("message", ({ data }) => {  // the theme of the page around
+    if (!["light", "dark"].includes(data?.theme)) return;
+    document.documentElement.dataset.theme = data.theme;
+    readStyle();
+    paintGround();
+  });
 }
 
 function makeChoices() {
@@ -424,26 +545,32 @@ async function start() {
     model.origin = toPlane(model, new Float32Array(model.dimensions));
     model.gapsAlong = Math.sqrt(model.gaps.length);
   }
-  tell(part.idea, `A neural network has learnt to encode an image of a garment as a few
-    numbers, its code, and to decode an image from any code. The map shows the codes of
-    garments; similar ones mostly lie close together. Move over it: "Decoded here" is
-    the image of that place, also where no garment lies.`);
   readStyle();
   makeChoices();
   listen();
   part.everything.hidden = false;
+  part.loading.hidden = true;
+  part.link.hidden = !/^(http|file)/.test(location.protocol);
+  document.documentElement.classList.toggle("embedded", window !== window.parent);
+  if (innerWidth < 900) part.encoded.open = false;
   state.model = page.models[0];
   state.picked = page.examples.at(-1);
   state.image = picture(state.picked);
   part.picked.textContent = origin();
   resize();
   choose(page.models[0]);
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) state.moves = false;
+  readAddress();
+  requestAnimationFrame(moveAround);
+  const two = page.models.find(m => m.dimensions === 2 && m.unit === "nats");
+  if (two) setTimeout(() => fillInBackground(two), 1500);
   new ResizeObserver(resize).observe(part.map);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     readStyle();
     paintGround();
   });
-  window.explorer = { page, state, decode, encode, measure, setPoint, frame };
+  window.explorer = { page, state, decode, encode, measure, setPoint, frame,
+    addressOf };
 }
 start().catch(error => {
   part.failure.textContent = typeof DecompressionStream === "undefined"

@@ -1,0 +1,1 @@
+"""Interactive pages: the map of garments, and a VAE that trains in the browser."""

@@ -1,0 +1,75 @@
+"""A page on which a small VAE learns in the reader's browser.
+
+`write` makes one self-contained HTML page: images, labels, and plain JavaScript that
+trains a VAE on them (learn.js, in a worker) and shows how it learns (train.js).
+"""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from course.data import CLASS_NAMES, one_of_each
+from course.files import write_text
+
+PARTS = Path(__file__).parent
+TRAINED, SHOWN = 3000, 500
+PICKED = (0, 1, 3, 8, 9)  # classes: of each, a garment is shown and reconstructed
+
+
+def write(path, x, labels, address=""):
+    """Write the page, about a megabyte. The same data give the same page.
+
+    Args:
+        path: the file to write.
+        x: at least 3,500 images (n, 784) in [0, 1]. The page trains on 3,000, reduced
+            to 14 x 14 pixels, and shows the first 500, on which it does not train.
+        labels: the classes of `x`, (n,), integers from 0 to 9.
+        address: the address of the folder that holds the page and its share picture
+            train.png, ending in "/"; pages that quote this one need it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: there are fewer images, or they are not (n, 784), or the first 500
+            lack a class.
+        OSError: the file cannot be written.
+    """
+    count = TRAINED + SHOWN
+    x, labels = np.asarray(x[:count]), np.asarray(labels[:SHOWN])
+    if x.shape != (count, 784):
+        raise ValueError(f"x must be at least {count} images (n, 784), not {x.shape}.")
+    small = reduced(x)
+    parts = {
+        "style": (PARTS / "train.css").read_text(encoding="utf-8"),
+        "learner": (PARTS / "learn.js").read_text(encoding="utf-8"),
+        "script": (PARTS / "train.js").read_text(encoding="utf-8"),
+        "picture": f"{address}train.png",
+        "count": f"{TRAINED:,}",
+        "data": json.dumps({
+            "classes": CLASS_NAMES,
+            "labels": "".join(map(str, labels)),
+            "picked": one_of_each(labels)[list(PICKED)].tolist(),
+            "floor": round(float(entropy(small[:SHOWN] / 255)), 2),
+            "images": base64.b64encode(small.tobytes()).decode(),
+        }),
+    }  # fmt: skip
+    text = (PARTS / "train.html").read_text(encoding="utf-8")
+    text = re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], text)
+    write_text(Path(path), text)
+    return Path(path)
+
+
+def reduced(x):
+    """Images (n, 784) in [0, 1] as bytes (n, 196): means of 2 x 2 pixels."""
+    means = x.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4), dtype="float64")
+    return np.rint(255 * means).astype("uint8").reshape(-1, 196)
+
+
+def entropy(x):
+    """Mean entropy of images (n, pixels) in nats, each pixel a probability of white."""
+    p = np.clip(x, 1e-12, 1 - 1e-12)
+    return -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(axis=1).mean()
