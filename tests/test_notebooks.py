@@ -168,6 +168,7 @@ def executed_again(notebook, folder):
     NotebookClient(notebook, timeout=300, resources=resources).execute()
 
 
+@pytest.mark.slow
 def test_chapter_03_runs_with_two_dimensions_and_again_from_its_middle():
     """One line is changed; an error in any cell fails."""
     [path] = [path for path in CHAPTERS if path.name.startswith("03")]
