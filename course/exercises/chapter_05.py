@@ -136,5 +136,5 @@ def refine(function):
         )
     return (
         f"−ELBO improves by {gain:.1f} nats on eight images, with the same decoder and "
-        "the same kind of Gaussian: that much is lost by sharing one encoder."
+        "the same kind of Gaussian: so much at least is lost by sharing one encoder."
     )

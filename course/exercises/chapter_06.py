@@ -64,8 +64,8 @@ def rows(answer):
     if len(right) < len(ROWS):
         raise WrongAnswer(f"{len(right)} of 4 are right.")
     return (
-        "reconstructions and samples of the mixture are equally soft: softness is the "
-        "decoder's, and only the failures are the prior's."
+        "reconstructions and samples of the mixture look equally soft: that comes from "
+        "the decoder. Holes and smears come with N(0, I)."
     )
 
 
@@ -99,7 +99,7 @@ def fool(function):
     old, new = scores(before), scores(after)
     ratios = {name: new[name] / old[name] for name in old}
     ours = ratios.pop("our classifier")
-    listed = ", ".join(f"{name} × {ratio:.2f}" for name, ratio in ratios.items())
+    listed = ", ".join(f"{name} × {ratio:.1f}" for name, ratio in ratios.items())
     if ours > 2 / 3:
         raise WrongAnswer(f"our classifier × {ours:.2f}: let it fall by a third.")
     if min(ratios.values()) < 1.5:
@@ -108,7 +108,7 @@ def fool(function):
             f"by half ({listed})."
         )
     return (
-        f"our classifier × {ours:.2f}, {listed}: one says better, three say worse. A "
+        f"our classifier × {ours:.1f}, {listed}: one says better, three say worse. A "
         "score measures what its features see."
     )
 
@@ -140,7 +140,7 @@ def few_labels(function):
     yours, pixels, codes = (
         neighbour_accuracy(part, labels) for part in (features, x, means)
     )
-    listed = f"yours {yours:.1%}, pixels {pixels:.1%}, the encoder's means {codes:.1%}"
+    listed = f"yours {yours:.0%}, pixels {pixels:.0%}, the encoder's means {codes:.0%}"
     if yours < pixels + 0.01:
         raise WrongAnswer(f"with 100 labels, {listed}: be a point above the pixels.")
     return (

@@ -205,9 +205,10 @@ def diagnose(value, right, mistakes=(), what="the result", rtol=1e-3, atol=1e-4)
 
 def compare_prediction(guess, truth, unit=""):
     """A remark on a prediction, which is never judged."""
-    result = f"the result is {truth:,.4g}{unit}"
+    digits = ",.0f" if truth >= 1000 else ".4g"
+    result = f"the result is {truth:{digits}}{unit}"
     try:
-        return f"you predicted {float(guess):,.4g}{unit}; {result}."
+        return f"you predicted {float(guess):{digits}}{unit}; {result}."
     except (TypeError, ValueError):
         return f"{result}; your prediction is not one number."
 
