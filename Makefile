@@ -5,7 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 
 .PHONY: run test lab run-all pages data handout help lint format
-.PHONY: notebooks set-repo experiments reproduce environments bench constraints browser clean
+.PHONY: notebooks set-repo experiments reproduce environments bench constraints links browser clean
 
 # ---- for readers
 
@@ -78,6 +78,10 @@ constraints:  ## write constraints.txt: the versions that a new environment gets
 	    --group pages --group test --group browser
 	(echo "# What the course was last tested with, on Linux with Python 3.11; made by 'make constraints'."; \
 	    build/fresh/bin/python -m pip freeze) > constraints.txt
+
+links: .venv/course  ## ask whether the addresses that the course names still answer
+	$(BIN)/python -m sphinx -q -b linkcheck -c docs -D root_doc=README \
+	    -D exclude_patterns=build,.venv,.nox -D linkcheck_ignore='(?i).*-[o]wner-.*' . build/links
 
 browser: .venv/browser  ## test map, JupyterLab and pages in Chromium or Chrome
 	$(BIN)/python -m pytest -q -rs -m browser $(ARGS) tests

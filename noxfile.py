@@ -1,7 +1,8 @@
 """Test the course with other versions of its dependencies.
 
-`nox --list` lists the environments, `nox` makes and tests all, `nox -s colab` one. They
-are made by uv, which finds or downloads the Python that they need.
+`nox --list` lists the environments, `nox` makes and tests all, `nox -s lowest` one, and
+`nox -s lowest -- all` runs all chapters in it. The environments are made by uv, which
+finds or downloads the Python that they need.
 """
 
 import re
@@ -48,10 +49,9 @@ def unit_tests(session, *paths):
     session.run("python", "-m", "pytest", *options, *paths)
 
 
-def chapters(session, *numbers):
-    """Execute chapters in quick mode, by default all; nothing is stored."""
-    paths = sorted(Path("notebooks").glob("0*.ipynb"))
-    paths = [path for path in paths if not numbers or path.name[:2] in numbers]
+def chapters(session, pattern="0*"):
+    """Execute chapters in quick mode; nothing is stored."""
+    paths = sorted(Path("notebooks").glob(f"{pattern}.ipynb"))
     session.run("jupyter", "execute", *map(str, paths), env=QUICK)
 
 
@@ -68,7 +68,7 @@ def colab(session):
 def lowest(session):
     """One chapter and the unit tests with the lowest versions of requirements.txt."""
     session.install("--resolution", "lowest-direct", *requirements())
-    chapters(session, *(session.posargs or ["03"]))
+    chapters(session, "0*" if session.posargs == ["all"] else "03*")
     unit_tests(session, *MODELS, "tests/test_saving.py")
 
 
@@ -76,7 +76,7 @@ def lowest(session):
 def newest(session):
     """One chapter and the unit tests with the newest versions of requirements.txt."""
     session.install("--upgrade", *requirements())
-    chapters(session, *(session.posargs or ["03"]))
+    chapters(session, "0*" if session.posargs == ["all"] else "03*")
     unit_tests(session, *MODELS, "tests/test_saving.py")
 
 
@@ -84,7 +84,11 @@ def newest(session):
 def jax(session):
     """Models, losses and two devices with Keras on JAX, without TensorFlow."""
     session.install(
-        "jax", "scipy", "pytest", *requirements("keras", "numpy", "matplotlib")
+        "jax",
+        "scipy",
+        "ipython",
+        "pytest",
+        *requirements("keras", "numpy", "matplotlib"),
     )
     session.env.update(KERAS_BACKEND="jax", JAX_ENABLE_X64="1")
     unit_tests(session, *MODELS, "tests/test_devices.py")

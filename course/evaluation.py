@@ -82,7 +82,7 @@ def load_vae(name):
     Both are the first seed's of tools/experiments.py.
     """
     files = (course.REFERENCE / f"{name}_{part}.keras" for part in PARTS)
-    return vh.VAE(*map(vh.load, files))
+    return vh.VAE(*map(vh.load, files), seed=vh.SEED)
 
 
 def binarised(images, seed=0):
@@ -260,6 +260,40 @@ def sample_codes(codes, n=IMAGES, sources=("N(0, I)", *FITTED), seed=0):
             drawn = np.random.default_rng(seed).normal(size=(n, codes.shape[1]))
             samples[source] = drawn.astype("float32")
     return samples
+
+
+def score_by_features(model, data, sets):
+    """Squared Frechet distances by each feature set: {source: {set: [one a draw]}}.
+
+    New images from N(0, I) and from a mixture of 50 fitted to the codes, three draws
+    each; of the latter's first draw also with more contrast and with speckle; and the
+    test images' reconstructions.
+    """
+    predict = predict_in_batches
+    codes, log_var = predict(model.encoder, data.x_train)
+    if not isinstance(model, Noiseless):
+        noise = np.random.default_rng(0).normal(size=codes.shape).astype("float32")
+        codes = codes + np.exp(0.5 * log_var) * noise
+    test_mean, _ = predict(model.encoder, data.x_test)
+    images = {"test images, restored": [predict(model.decoder, test_mean)]}
+    for source in ("N(0, I)", "mixture of 50"):
+        draws = (
+            sample_codes(codes, sources=[source], seed=seed)[source]
+            for seed in range(3)
+        )
+        images[source] = [predict(model.decoder, z) for z in draws]
+    mixed = images["mixture of 50"][0]
+    images["more contrast"] = [(0.5 + 1.25 * (mixed - 0.5)).clip(0, 1)]
+    images["speckle"] = [binarised(mixed)]
+    return {
+        source: {
+            name: [
+                float(f"{squared_frechet(of(x), of(data.x_test)):.6g}") for x in parts
+            ]
+            for name, of in sets.items()
+        }
+        for source, parts in images.items()
+    }
 
 
 def standard_normal(z):

@@ -64,6 +64,16 @@ class Flow(keras.Model):
         return cls(**keras.saving.deserialize_keras_object(config))
 
 
+def train(codes, labels, seed):
+    """Chapter 07's flow, trained as there on codes (n, d) and labels (n,)."""
+    keras.utils.set_random_seed(seed)
+    flow = Flow(build_velocity(codes.shape[1], 192), scale=float(1 / codes.std()))
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, 100 * -(-len(codes) // 256))
+    flow.compile(optimizer=keras.optimizers.Adam(rate))
+    vh.fit(flow, codes, labels, epochs=100, batch_size=256)
+    return flow
+
+
 def carry(flow, label, count, steps=20, guidance=0.0, seed=0):
     """Points on their way from noise to codes: (steps + 1, count, d).
 

@@ -41,6 +41,7 @@ def save(folder, **models):
     with atomic_write(*paths) as names:
         for file, (name, model) in zip(names, bare.items()):
             model.save(file)
+            _leave_out_unset_option(file)
             try:
                 keras.saving.load_model(file, compile=False)
             except Exception as error:  # each layer raises its own
@@ -48,6 +49,22 @@ def save(folder, **models):
                     f"{name} was not saved, because it could not be loaded again: "
                     f"{str(error).strip().partition(chr(10))[0]}"
                 ) from error
+
+
+def _leave_out_unset_option(path, name="quantization_config"):
+    """Remove an option from a .keras file where it is None: older Keras lacks it."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {part: archive.read(part) for part in archive.namelist()}
+    config = json.loads(
+        parts["config.json"],
+        object_hook=lambda options: {
+            key: value for key, value in options.items() if (key, value) != (name, None)
+        },
+    )
+    parts["config.json"] = json.dumps(config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for part, content in parts.items():
+            archive.writestr(part, content)
 
 
 def load(path, builders):

@@ -1,6 +1,5 @@
 """Where `import vae_helpers` cannot work, it fails with one sentence."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -35,13 +34,6 @@ def test_unknown_backend_is_named():
     assert status == 1
     assert lines[-1].startswith(f"ImportError: {BACKEND.format('tf')}")
     assert lines[-1].endswith(ADVICE)
-
-
-def test_a_run_ends_with_one_sentence_about_the_backend():
-    backend = "nonsense" if importlib.util.find_spec("torch") else "torch"
-    status, lines = run_python("-m", "tools.run", KERAS_BACKEND=backend)
-    assert status == 1 and len(lines) == 1
-    assert lines[0].startswith(BACKEND.format(backend)) and ADVICE in lines[0]
 
 
 def test_helper_without_its_package_asks_for_a_clone(tmp_path):

@@ -105,7 +105,6 @@ def test_code_fits_the_page(path):
 @each_notebook
 def test_checked_cells_show_what_they_are_checked_for(path):
     checked = [c for c in code_cells(path) if CHECKED in c.metadata.get("tags", [])]
-    assert checked or path not in CHAPTERS, "no checked cell"
     for cell in checked:
         assert text_of(cell).strip(), f"nothing is stored: {cell.source}"
         assert "False" not in text_of(cell), cell.source

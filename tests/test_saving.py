@@ -311,6 +311,13 @@ def test_course_unpickles_nothing():
             assert not re.search(rf"(?<![\w.]){re.escape(name)}", text), path
 
 
+def test_stored_models_name_no_option_that_older_keras_lacks(tmp_path, vae):
+    vh.save(tmp_path, vae_encoder=vae.encoder)
+    for path in [*tmp_path.glob("*.keras"), *course.REFERENCE.glob("*.keras")]:
+        with zipfile.ZipFile(path) as archive:
+            assert b"quantization_config" not in archive.read("config.json"), path.name
+
+
 def test_file_of_a_newer_keras_is_loaded_by_its_weights(images, tmp_path, vae):
     vh.save(tmp_path, vae_encoder=vae.encoder)
     path = tmp_path / "vae_encoder.keras"

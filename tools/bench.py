@@ -1,19 +1,13 @@
 """Compare the speed of `vae_helpers.fit` with Keras, PyTorch and JAX, and see it grow.
 
-usage: python -m tools.bench [--repeats N] [--images N]
-
-  --repeats N   measured epochs of each contender (7)
-  --images N    fewer than all 60,000 (a quick try: --images 6000 --repeats 1)
+usage: python -m tools.bench [--repeats 7] [--images 60000]
 
 `make bench` installs PyTorch and JAX first; without them, their rows are missing. All
-contenders train chapter 03's VAE in the same way: binary cross-entropy summed over pixels
-plus KL, mean over the batch; Adam at 1e-3; whole batches of 128; a new random order in
-each epoch; float32 on the CPU; no validation, no metric. Each has a process of its own.
-All exist at once, and one works at a time: one epoch to warm up, then the measured one.
-Last, time and memory of `fit` are drawn in build/growth.png.
-
-For Linux and macOS, on a machine that does nothing else: other load slows the contenders
-by different factors.
+contenders train chapter 03's VAE: BCE summed over pixels plus KL, mean over the batch;
+Adam at 1e-3; whole batches of 128, a new random order in each epoch; float32 on the CPU;
+no validation, no metric. Each has a process of its own; they take turns, one epoch to
+warm up, then the measured one. Last, time and memory of `fit` are drawn in
+build/growth.png. Not for Windows. Other load would slow the contenders differently.
 """
 
 import argparse
@@ -35,7 +29,6 @@ from course.data import load_data
 HIDDEN = (512, 256, 128)
 
 
-# ---------------------------------------------------------------- contenders
 # Heavy imports stand inside functions: a worker imports only what it needs.
 
 
@@ -67,8 +60,6 @@ def run_torch(x, args):
         parts = []
         for n_in, n_out in zip(units, units[1:]):
             parts += [nn.Linear(n_in, n_out), nn.ReLU()]
-            nn.init.xavier_uniform_(parts[-2].weight)  # as Keras initialises
-            nn.init.zeros_(parts[-2].bias)
         return nn.Sequential(*parts[:-1])
 
     encoder, decoder = chain(784, *HIDDEN, 20), chain(10, *HIDDEN[::-1], 784)
@@ -150,9 +141,6 @@ CONTENDERS = {
 OURS = next(iter(CONTENDERS))
 
 
-# ---------------------------------------------------------------- workers
-
-
 def wait_for_turn():
     """Wait for a line from the parent, then start the clock."""
     if not sys.stdin.readline():
@@ -169,53 +157,42 @@ def end_turn(loss):
     print(json.dumps(report), file=sys.__stdout__, flush=True)
 
 
-def work(args):
-    """Be the contender `args.worker`, with the images in build/bench.npy."""
-    sys.stdout = sys.stderr  # whatever else is printed is no report
-    x = np.load(course.BUILD / "bench.npy")[: args.images]
-    CONTENDERS[args.worker](x, args)
+def start(name, turns, images, batch=128):
+    """A process that trains a contender, one epoch for each line that it is sent."""
+    options = {"worker": name, "turns": turns, "images": images, "batch": batch}
+    command = [sys.executable, "-m", "tools.bench"]
+    command += [f"--{key}={value}" for key, value in options.items()]
+    cpu = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "VAE_COURSE_QUICK": ""}
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, **cpu}
+    return subprocess.Popen(
+        command, **pipes, stderr=subprocess.DEVNULL, env=environment
+    )
 
 
-class Worker:
-    """A process that trains one contender, an epoch for each call of `take_turn`."""
-
-    def __init__(self, name, turns, images, batch=128):
-        command = [sys.executable, "-m", "tools.bench", "--worker", name]
-        for key, value in dict(turns=turns, images=images, batch=batch).items():
-            command += [f"--{key}", str(value)]
-        cpu = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        environment = {**os.environ, **cpu, "VAE_COURSE_QUICK": ""}
-        self.process = subprocess.Popen(
-            command, **pipes, stderr=subprocess.DEVNULL, env=environment
-        )
-
-    def take_turn(self):
-        """Let it train one epoch: its report, or None if it has ended."""
-        try:
-            print("go", file=self.process.stdin, flush=True)
-        except BrokenPipeError:
-            return None
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else None
-
-
-# ---------------------------------------------------------------- the two modes
+def take_turn(process):
+    """Let a process train one epoch: its report, or None if it has ended."""
+    try:
+        print("go", file=process.stdin, flush=True)
+    except BrokenPipeError:
+        return None
+    line = process.stdout.readline()
+    return json.loads(line) if line else None
 
 
 def compare(images, repeats):
     """All contenders, taking turns: prints a table in Markdown."""
-    workers = {name: Worker(name, 2 * repeats + 2, images) for name in CONTENDERS}
+    workers = {name: start(name, 2 * repeats + 2, images) for name in CONTENDERS}
     reports = {name: [] for name in workers}
     for repeat in range(repeats + 1):
         names = list(workers)
         first = repeat % len(names)
         for name in names[first:] + names[:first]:
-            workers[name].take_turn()  # others have taken its memory and caches
-            reports[name].append(workers[name].take_turn())
+            take_turn(workers[name])  # others have taken its memory and caches
+            reports[name].append(take_turn(workers[name]))
             print(repeat, name, reports[name][-1], file=sys.stderr, flush=True)
     for worker in workers.values():
-        worker.process.kill()
+        worker.kill()
     print("| contender | s per epoch | min..max | / ours | peak MB | last loss |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     ours = statistics.median(report["seconds"] for report in reports[OURS][1:])
@@ -244,9 +221,9 @@ def growth(images, repeats):
     for axis, (key, values) in zip(axes, sweeps.items()):
         points = []
         for value in values:
-            worker = Worker(OURS, repeats + 1, **{"images": few, key: value})
-            rows = [worker.take_turn() for _ in range(repeats + 1)]
-            worker.process.kill()
+            worker = start(OURS, repeats + 1, **{"images": few, key: value})
+            rows = [take_turn(worker) for _ in range(repeats + 1)]
+            worker.kill()
             seconds = statistics.median(row["seconds"] for row in rows[1:])
             points.append((seconds, rows[-1]["memory"] / 1000))
         axis.loglog(values, points, "o-", label=["s per epoch", "peak memory (GB)"])
@@ -260,9 +237,7 @@ def growth(images, repeats):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -270,7 +245,9 @@ def main():
         parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return work(args)
+        sys.stdout = sys.stderr  # whatever else is printed is no report
+        x = np.load(course.BUILD / "bench.npy")[: args.images]
+        return CONTENDERS[args.worker](x, args)
     data = load_data()
     x = np.concatenate([data.x_train, data.x_val])[: args.images // 128 * 128]
     course.BUILD.mkdir(exist_ok=True)

@@ -13,10 +13,10 @@ usage: python -m tools.experiments
 - For chapter 07: flows on the codes of the reference autoencoder, with and without
   classes.
 
-The first seeds of "wide", "better", the 2-d VAE and the flow are the reference models.
-To train a run again, delete its line in experiments.json. Trained weights and curves
-are saved in build/experiments/, so that a second call resumes where the first one
-stopped; they do not notice changed code: delete them if it changed.
+The first seeds of the 2-d VAE, the wide autoencoder, the better VAE and the flow are
+the reference models. To train a run again, delete its line in experiments.json. Each
+run's record is saved in build/experiments/, so that a second call resumes where the
+first one stopped; it does not notice changed code: delete it if the code changed.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from sklearn.cluster import KMeans
 
 import course
 from course import evaluation, flow
-from course.files import atomic_write, write_text
+from course.files import write_text
 
 AE_SEEDS, SEEDS, FIVE_SEEDS, FEW_SEEDS = (range(1, 1 + n) for n in (8, 6, 5, 3))
 RUNS = course.BUILD / "experiments"
@@ -107,9 +107,19 @@ def rounded(value):
     return float(f"{value:.6g}")
 
 
+# The reference VAEs, first seeds: {name of a run: name of the files}.
+REFERENCES = {
+    "vae, 2 dimensions": "vae2d",
+    "no noise, no KL": "wide",
+    "warm-up, cosine, GELU": "better",
+}
 # Scored by all feature sets: three seeds each.
 FEATURES = ("vae", "no noise, no KL", "warm-up, cosine, GELU")
-FLOWS = ("flow", "flow, no classes", "flow, clusters")
+FLOWS = {
+    "flow": FIVE_SEEDS,
+    "flow, no classes": FEW_SEEDS,
+    "flow, clusters": FEW_SEEDS,
+}
 
 
 def train(name, seed, data):
@@ -164,28 +174,6 @@ def read_json(path):
         raise ValueError(
             f"{path} is damaged: delete it and run the same command again."
         ) from None
-
-
-def load_or_train(name, seed, data):
-    """`train`, or its result as an earlier call saved it: the model and its record.
-
-    The record holds the curves, and "seconds", the time that the training took.
-    """
-    path = path_of_run(name, seed, ".weights.h5")
-    about = path_of_run(name, seed, ".curves.json")
-    if path.is_file() and about.is_file():
-        model, _ = PLAN[name][1]()
-        model(keras.Input((784,)))  # builds it, so that it has all its variables
-        model.load_weights(path)
-        return model, read_json(about)
-    print(f"{name}, seed {seed}", flush=True)
-    start = time.perf_counter()
-    model, curves = train(name, seed, data)
-    record = {"seconds": round(time.perf_counter() - start), **curves}
-    with atomic_write(path) as [temporary]:
-        model.save_weights(temporary)
-    write_text(about, json.dumps(record))
-    return model, record
 
 
 def measure(model, data, classifier):
@@ -244,60 +232,12 @@ def measure(model, data, classifier):
     }
 
 
-def measure_features(model, data, sets):
-    """Squared Frechet distances by each feature set: {source: {set: [one a draw]}}.
-
-    New images from N(0, I) and from a mixture of 50 fitted to the codes, three draws
-    each; of the latter's first draw also with more contrast and with speckle; and the
-    test images' reconstructions.
-    """
-    predict = evaluation.predict_in_batches
-    codes, log_var = predict(model.encoder, data.x_train)
-    if not isinstance(model, evaluation.Noiseless):
-        noise = np.random.default_rng(0).normal(size=codes.shape).astype("float32")
-        codes = codes + np.exp(0.5 * log_var) * noise
-    test_mean, _ = predict(model.encoder, data.x_test)
-    images = {"test images, restored": [predict(model.decoder, test_mean)]}
-    for source in ("N(0, I)", "mixture of 50"):
-        draws = (
-            evaluation.sample_codes(codes, sources=[source], seed=seed)[source]
-            for seed in range(3)
-        )
-        images[source] = [predict(model.decoder, z) for z in draws]
-    mixed = images["mixture of 50"][0]
-    images["more contrast"] = [(0.5 + 1.25 * (mixed - 0.5)).clip(0, 1)]
-    images["speckle"] = [evaluation.binarised(mixed)]
-    return {
-        source: {
-            name: [
-                rounded(evaluation.squared_frechet(of(x), of(data.x_test)))
-                for x in parts
-            ]
-            for name, of in sets.items()
-        }
-        for source, parts in images.items()
-    }
-
-
-def train_flow(codes, labels, seed):
-    """Chapter 07's flow, trained on codes (n, 18) and labels (n,)."""
-    keras.utils.set_random_seed(seed)
-    model = flow.Flow(flow.build_velocity(width=192), scale=float(1 / codes.std()))
-    rate = keras.optimizers.schedules.CosineDecay(2e-3, 100 * -(-len(codes) // 256))
-    model.compile(optimizer=keras.optimizers.Adam(rate))
-    vh.fit(model, codes, labels, epochs=100, batch_size=256)
-    return model
-
-
-def load_or_measure_flow(name, seed, data, classifier):
+def measure_flow(name, seed, data, classifier):
     """The record of a flow on the codes of the reference autoencoder, one of `FLOWS`.
 
     Its classes are those of the images, or clusters of the codes in their place, or it
     saw none. The first seed's, with classes, is saved as the reference model.
     """
-    path = path_of_run(name, seed, ".record.json")
-    if path.is_file():
-        return read_json(path)
     autoencoder = vh.load(course.REFERENCE / "autoencoder.keras")
     encoder, decoder = vh.split_autoencoder(autoencoder)
     codes = evaluation.predict_in_batches(encoder, data.x_train)
@@ -307,9 +247,9 @@ def load_or_measure_flow(name, seed, data, classifier):
     elif name == "flow, clusters":
         labels = KMeans(10, random_state=0).fit(codes).labels_
         asked = np.random.default_rng(0).choice(labels, evaluation.IMAGES)
-    model = train_flow(codes, labels, seed)
+    model = flow.train(codes, labels, seed)
     if name == "flow" and not flow.REFERENCE.is_file():
-        model.save(flow.REFERENCE, include_optimizer=False)
+        flow.Flow(model.velocity, model.scale).save(flow.REFERENCE)  # no optimizer
     new = decoder(flow.sample(model, asked, evaluation.IMAGES).clip(0)).numpy()
     sets = evaluation.feature_sets(classifier, data.x_train)
     results = {
@@ -320,40 +260,42 @@ def load_or_measure_flow(name, seed, data, classifier):
     }
     classes = evaluation.classify(classifier, new)[1].argmax(axis=1)
     results["recognised as asked"] = rounded(np.mean(classes == data.y_test))
-    record = {"name": name, "seed": seed, "results": results, "curves": {}}
-    write_text(path, json.dumps(record))
+    return {"name": name, "seed": seed, "results": results, "curves": {}}
+
+
+def train_and_measure(name, seed, data, classifier):
+    """The record of a run of `PLAN` for experiments.json: its results and curves."""
+    start = time.perf_counter()
+    model, curves = train(name, seed, data)
+    seconds = round(time.perf_counter() - start)
+    if seed == 1 and name in REFERENCES:
+        parts = {"encoder": model.encoder, "decoder": model.decoder}
+        models = {f"{REFERENCES[name]}_{part}": parts[part] for part in parts}
+        if not (course.REFERENCE / f"{REFERENCES[name]}_decoder.keras").is_file():
+            vh.save(course.REFERENCE, **models)
+    if "val_kl" in curves:
+        negative_elbo = curves["val_reconstruction"][-1] + curves["val_kl"][-1]
+        results = {"validation -ELBO (nats)": negative_elbo}
+    else:
+        results = {"validation MSE": curves["val_loss"][-1]}
+    results |= measure(model, data, classifier)
+    if name not in ("vae", "warm-up"):  # chapter 06 draws these two
+        curves.pop("kl_per_dimension", None)
+    record = {"name": name, "seed": seed, "seconds": seconds}
+    record |= {"results": results, "curves": curves}
+    if name in FEATURES and seed in FEW_SEEDS:
+        sets = evaluation.feature_sets(classifier, data.x_train)
+        record["features"] = evaluation.score_by_features(model, data, sets)
     return record
 
 
 def load_or_measure(name, seed, data, classifier):
-    """The record of a run for experiments.json: its results and curves.
-
-    It is saved in build/experiments as the weights are.
-    """
+    """The record of a run, as an earlier call saved it in build/experiments, or new."""
     path = path_of_run(name, seed, ".record.json")
     if not path.is_file():
-        model, curves = load_or_train(name, seed, data)
-        results = {}
-        if "val_kl" in curves:
-            negative_elbo = curves["val_reconstruction"][-1] + curves["val_kl"][-1]
-            results["validation -ELBO (nats)"] = negative_elbo
-        else:
-            results["validation MSE"] = curves["val_loss"][-1]
-        results |= measure(model, data, classifier)
-        seconds = curves.pop("seconds")
-        if name not in ("vae", "warm-up"):  # chapter 05 draws these two
-            curves.pop("kl_per_dimension", None)
-        record = {
-            "name": name,
-            "seed": seed,
-            "seconds": seconds,
-            "results": results,
-            "curves": curves,
-        }
-        if name in FEATURES and seed in FEW_SEEDS:
-            sets = evaluation.feature_sets(classifier, data.x_train)
-            record["features"] = measure_features(model, data, sets)
-        write_text(path, json.dumps(record))
+        print(f"{name}, seed {seed}", flush=True)
+        measure_run = measure_flow if name in FLOWS else train_and_measure
+        write_text(path, json.dumps(measure_run(name, seed, data, classifier)))
         keras.backend.clear_session()
     return read_json(path)
 
@@ -379,19 +321,6 @@ def load_or_train_classifier(data):
         )
         vh.save(course.REFERENCE, classifier=classifier)
     return vh.load(evaluation.CLASSIFIER)
-
-
-def save_references(data):
-    """Save the reference VAEs of chapters 04 and 06, if missing: the first seeds'."""
-    for name, run in {
-        "vae2d": "vae, 2 dimensions",
-        "wide": "no noise, no KL",
-        "better": "warm-up, cosine, GELU",
-    }.items():
-        if not (course.REFERENCE / f"{name}_decoder.keras").is_file():
-            model, _ = load_or_train(run, 1, data)
-            parts = {f"{name}_encoder": model.encoder, f"{name}_decoder": model.decoder}
-            vh.save(course.REFERENCE, **parts)
 
 
 def baselines(data):
@@ -423,37 +352,20 @@ SHOWN = [
     ("no noise, no KL", evaluation.SEED),
     ("warm-up, cosine, GELU", evaluation.SEED),
 ]
+BOUNDS = ["validation -ELBO (nats)", "active latent dimensions", "test -ELBO (nats)"]
 # The results that have a band: {name of a run: (the model's name in the chapters,
 # the names of the results)}.
 COMPARED = {
-    "autoencoder": (
-        "autoencoder",
-        ["validation MSE", "test MSE", "unused code units"],
-    ),
+    "autoencoder": ("autoencoder", ["validation MSE", "test MSE", "unused code units"]),
     "vae": (
         "VAE",
-        [
-            "validation -ELBO (nats)",
-            "active latent dimensions",
-            "test -ELBO (nats)",
-            "test reconstruction (nats)",
-            "test KL (nats)",
-            "test MSE from z_mean",
-            *FRECHET,
-        ],
+        BOUNDS
+        + ["test reconstruction (nats)", "test KL (nats)", "test MSE from z_mean"]
+        + FRECHET,
     ),
     "vae, 2 dimensions": ("2-d VAE", ["validation -ELBO (nats)"]),
     "no noise, no KL": ("wide autoencoder", FRECHET),
-    "warm-up, cosine, GELU": (
-        "better VAE",
-        [
-            "validation -ELBO (nats)",
-            "test -ELBO (nats)",
-            "active latent dimensions",
-            "test MSE from z_mean",
-            *FRECHET,
-        ],
-    ),
+    "warm-up, cosine, GELU": ("better VAE", FRECHET),
     "flow": ("flow", ["squared Frechet, our classifier", "recognised as asked"]),
 }
 
@@ -501,13 +413,8 @@ def choose_run(arguments):
     for name, seed in choices:
         if [name, str(seed)] == arguments:
             return name, seed
-    known = ", ".join(
-        f'"{name}" 1' + f" to {len(seeds)}" * (len(seeds) > 1)
-        for name, (seeds, _) in PLAN.items()
-    )
-    sys.exit(
-        f"--reproduce takes no arguments, or one of these names and seeds: {known}."
-    )
+    known = "; ".join(f"{name} {max(seeds)}" for name, (seeds, _) in PLAN.items())
+    sys.exit(f"--reproduce takes one of these names, with a seed from 1 to: {known}.")
 
 
 def reproduce(name, seed, data):
@@ -558,16 +465,11 @@ def main():
     classifier = load_or_train_classifier(data)
     runs = read_json(course.EXPERIMENTS)["runs"] if course.EXPERIMENTS.is_file() else []
     stored = {(run["name"], run["seed"]): run for run in runs}
+    plan = {name: seeds for name, (seeds, _) in PLAN.items()} | FLOWS
     records = [
         stored.get((name, seed)) or load_or_measure(name, seed, data, classifier)
-        for name, (seeds, _) in PLAN.items()
+        for name, seeds in plan.items()
         for seed in seeds
-    ]
-    save_references(data)
-    records += [
-        stored.get((name, seed)) or load_or_measure_flow(name, seed, data, classifier)
-        for name in FLOWS
-        for seed in FIVE_SEEDS
     ]
     records.append(
         {"name": "baselines", "seed": 0, "results": baselines(data), "curves": {}}

@@ -27,8 +27,10 @@ try:  # these imports take seconds
 
     import course
     import vae_helpers as vh
+    from course.data import load_sample
     from course.files import write_errors
     from course.map import page as map_page
+    from course.map import train
     from tools import refresh
 except KeyboardInterrupt:
     if __name__ == "__main__":
@@ -47,11 +49,26 @@ MISSING = (
 )
 NEEDED = ("sphinx", "myst_nb", "furo", "math_core", "ziamath")
 # The pages beside the chapters. What students are given may lack some.
-BESIDE = ("glossary.md", "mistakes.md", "teaching.md", "results.md", "performance.md")
+BESIDE = (
+    "glossary.md", "mistakes.md", "teaching.md", "results.md", "further.md",
+    "performance.md",
+)  # fmt: skip
 # A picture that the page would fetch from elsewhere.
 BADGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")
 # The link of every notebook to its published page.
 PUBLISHED = re.compile(r"(?: · )?\[as a web page\]\([^)]*\)")
+# Where the pages are published, for pages that quote them.
+PUBLIC = refresh.PAGES + "/"
+DESCRIPTION = (
+    "Half boot, half bag: build a variational autoencoder in Keras beside a plain one, "
+    "and explore both in the browser."
+)
+HEAD = (
+    f'<meta name="description" property="og:description" content="{DESCRIPTION}">'
+    f'<meta property="og:image" content="{PUBLIC}map.png">'
+    '<meta property="og:title" content="{title}">'
+    f'<link rel="icon" href="{map_page.ICON}">'
+)
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]*)([^)\s]*)\)")
 
 
@@ -111,8 +128,12 @@ def write(notebooks, results, explorers=None):
         (source / "index.md").write_text(first_page, encoding="utf-8", newline="\n")
         shutil.copytree(course.ROOT / "docs" / "pictures", source / "docs" / "pictures")
         static = Path(folder, "static")
-        shutil.copy(course.ASSETS / "pages.css", static)
-        shutil.copy(_font(), static / "math.ttf")
+        for name in ("pages.css", "pages.js"):
+            shutil.copy(course.ASSETS / name, static)
+        for name in ("map.png", "train.png"):
+            shutil.copy(course.ASSETS / name, rendered)
+        images, labels, *_ = load_sample()
+        train.write(rendered / "train.html", images, labels, PUBLIC)
         warnings = io.StringIO()
         with docutils_namespace():
             Sphinx(
@@ -138,7 +159,10 @@ def _mend_accessibility(folder):
     """Add what the theme leaves out for keyboards and screen readers."""
     for page in folder.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        text = text.replace("<pre>", '<pre tabindex="0">')
+        if "<article" not in text:
+            continue
+        title = re.search("<title>(.*?)</title>", text, re.S)[1].strip()
+        text = text.replace("<head>", f"<head>{HEAD.replace('{title}', title)}", 1)
         text = text.replace('role="heading"', 'role="heading" aria-level="2"')
         page.write_text(text, encoding="utf-8", newline="\n")
 
@@ -159,6 +183,13 @@ def _prepared(notebook, pages, explorers):
     """A copy of a notebook as Sphinx needs it, and the explorers that it shows."""
     notebook = nbformat.from_dict(notebook)
     used = embed_explorers(notebook, explorers)
+    predicted = False  # whether the text above asks to predict what comes
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            predicted = "predict, then look" in cell.source.lower()
+        elif predicted and cell.outputs:
+            cell.metadata.setdefault("tags", []).append("hide-output")
+            predicted = False
     # The theme has its own links at the foot.
     notebook.cells = [c for c in notebook.cells if c.get("id") != "navigation-foot"]
     for cell in notebook.cells:
@@ -260,8 +291,18 @@ def _first_page(pages, executed, results, cards, maps):
     sections = "".join(f"\n## {section}\n" for section in sections)
     if maps:
         opening = re.sub(r"^!\[.*\n", "", opening, flags=re.M)
-        frame = map_page.iframe(f'src="{html.escape(maps[0])}"')
-        opening += f'\n<div class="map">{frame}</div>\n'
+        source = html.escape(maps[0])
+        shown = (
+            f'<a class="door" href="{source}"><img src="map.png" alt="A map of garments, '
+            'and what is decoded at its places"><strong>Open the map</strong></a>'
+            + map_page.iframe(f'src="{source}"')
+        )
+        title, _, rest = opening.partition("\n\n")
+        opening = f'{title}\n\n<div class="map">{shown}</div>\n\n{rest}'
+        opening += (
+            '\n<p><a href="train.html">Watch a VAE learn</a> in your browser, '
+            "and break its loss.</p>\n"
+        )
     origin = "All show the outputs that are stored in the course."
     if executed:
         names = ", ".join(Path(name).stem for name in executed)
@@ -271,7 +312,7 @@ def _first_page(pages, executed, results, cards, maps):
         for folder in ("notebooks", "docs")
     )
     heading, _, table = results.partition("\n")
-    folded = ["<details><summary>The table</summary>", "", table, "", "</details>"]
+    folded = ["<details><summary>Show the table</summary>", "", table, "", "</details>"]
     toctree = ["```{toctree}", ":maxdepth: 1"]
     lines = [
         "---", "hide-toc: true", "---", "",

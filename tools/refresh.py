@@ -37,7 +37,7 @@ found = [str(p) for p in places if os.access(p / "vae_helpers.py", os.R_OK)]
 if not found and {{"COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"}} & {{*os.environ}}:
     !git clone -q --depth 1 {REPOSITORY} vae-course
 sys.path[:0] = found[:1] or [os.path.abspath("vae-course")]"""
-FIRST_METADATA = {
+CLOSED = {
     "cellView": "form",
     "jupyter": {"source_hidden": True},
     "tags": ["hide-input"],
@@ -52,7 +52,6 @@ SAVE_A_COPY = (
     "unless you first choose *File*, *Save a copy in Drive*."
 )
 README_RESULTS = (
-    "PCA-18, test MSE",
     "autoencoder, test MSE",
     "VAE, test -ELBO (nats)",
     "VAE, test KL (nats)",
@@ -140,40 +139,31 @@ def short_title(notebook):
     return title[1].partition(":")[0] if title else "untitled"
 
 
-def neighbours(path):
-    """The notebooks before and after one in reading order, two paths or None.
-
-    The solutions lead to the exercises, but the exercises do not lead to them.
-    """
-    order = [None, *notebooks()]
-    i = order.index(path)
-    return order[i - 1], order[i + 1] if i + 2 < len(order) else None
-
-
 def navigation(path):
     """The Markdown of a notebook's head and foot: links to its neighbours, and so on.
 
     Links between notebooks are relative. They work in Jupyter, in the rendered pages,
     and on GitHub and in Colab, as long as the notebook is opened from the repository.
+    The solutions lead to the exercises, but the exercises do not lead to them.
     """
-    before, after = neighbours(path)
-    prefix = "" if path.parent.name == "notebooks" else "../notebooks/"
-
-    def link(other, text):
-        title = text.format(short_title(read_notebook(other)))
-        return f"[{title}]({prefix}{other.name})"
-
-    links = [link(before, "← {}")] if before else []
-    links += [link(after, "{} →")] if after else []
-    if prefix == "":  # solutions have no page
+    order = [None, *notebooks()]
+    i, links = order.index(path), []
+    if before := order[i - 1]:
+        folder = "" if path.parent == before.parent else "../notebooks/"
+        title = short_title(read_notebook(before))
+        links.append(f"[← {title}]({folder}{before.name})")
+    if path.stem != "solutions":
+        if path.stem != "exercises":
+            title = short_title(read_notebook(order[i + 1]))
+            links.append(f"[{title} →]({order[i + 1].name})")
         links.append(f"[as a web page]({PAGES}/notebooks/{path.stem}.html)")
     head, foot = " · ".join([badge(path), *links]), " · ".join(links)
     return (f"{head}\n\n{SAVE_A_COPY}" if path.stem == "exercises" else head), foot
 
 
-def badge(path, text="Open in Colab"):
+def badge(path):
     """The badge that opens a notebook in Colab, in Markdown."""
-    return f"[![{text}]({BADGE})]({COLAB}/{path.relative_to(ROOT).as_posix()})"
+    return f"[![Open in Colab]({BADGE})]({COLAB}/{path.relative_to(ROOT).as_posix()})"
 
 
 def refreshed_notebook(path):
@@ -198,7 +188,7 @@ def _add_what_all_have(notebook, path):
         first = nbformat.v4.new_code_cell(id="find-the-course")
         own.insert(place, first)
     first.source = FIRST_CELL
-    first.metadata.update(nbformat.from_dict(FIRST_METADATA))
+    first.metadata.update(nbformat.from_dict(CLOSED))
     own.insert(place, _navigation("first", ABOVE_FIRST_CELL))
     head, foot = navigation(path)
     notebook.cells = [_navigation("head", head), *own, _navigation("foot", foot)]
@@ -215,25 +205,22 @@ def _navigation(name, source):
 
 
 def strip_explorer(notebook):
-    """Remove the explorer's page from the outputs of an executed notebook, in place.
+    """Remove the interactive page from the outputs of an executed notebook, in place.
 
     What remains, for notebooks that are stored, is its picture and a link to where one
     learns to run the notebook. Returns the notebook (nbformat 4).
     """
-    where = f"{REPOSITORY}#run-it"
-    words = "Run this notebook"
+    where, words = f"{REPOSITORY}#run-it", "Run this notebook"
     link = {
         "text/plain": f"{words} to play: {where}",
         "text/html": f'<a href="{where}">{words}</a>, and the page appears here.',
     }
+    run_it = nbformat.v4.new_output("display_data", link, metadata={"run_it": True})
     for cell in notebook["cells"]:
         for output in list(cell.get("outputs", [])):
-            is_explorer = output.get("metadata", {}).get("explorer")
-            if is_explorer and output["data"].pop("text/html", None):
-                metadata = {"run_it": True}
-                cell["outputs"].append(
-                    nbformat.v4.new_output("display_data", link, metadata=metadata)
-                )
+            is_page = output.get("metadata", {}).get("explorer")
+            if is_page and output["data"].pop("text/html", None):
+                cell["outputs"].append(run_it)
     return notebook
 
 

@@ -46,20 +46,19 @@ OUTSIDE = "outside the expected range"
 
 
 class Progress:
-    """One line on the terminal, rewritten; in a log file, a line every few seconds."""
+    """One line on the terminal, rewritten; in a log file, a line for each notebook."""
 
     def __init__(self):
-        self.start, self.last = time.perf_counter(), 0.0
+        self.start = time.perf_counter()
 
     def __call__(self, text, end=False):
-        clock = time.perf_counter() - self.start
-        line = f"[{int(clock) // 60:2}:{int(clock) % 60:02}] {text}"
+        minutes, seconds = divmod(int(time.perf_counter() - self.start), 60)
+        line = f"[{minutes:2}:{seconds:02}] {text}"
         if sys.stdout.isatty():
             width = shutil.get_terminal_size().columns - 1
             end_of_line = "\n" if end else ""
             print(f"\r{line[:width]:<{width}}", end=end_of_line, flush=True)
-        elif end or clock - self.last > 5:
-            self.last = clock
+        elif end:
             print(line, flush=True)
 
 
@@ -77,14 +76,12 @@ class Client(NotebookClient):
             extra_arguments=["--log-level=40"],
             shutdown_kernel="immediate",
         )
-        self.place, self.progress = "at the start", progress
+        self.name, self.place, self.progress = path.stem, "at the start", progress
+        self.on_cell_start = self.show_place
 
-        def cell_start(cell, cell_index, **_):
-            self.place = f"cell {cell_index + 1}/{len(notebook.cells)}"
-            progress(f"{path.stem}  {self.place}")
-
-        self.on_cell_start = cell_start
-        self.name = path.stem
+    def show_place(self, cell, cell_index, **_):
+        self.place = f"cell {cell_index + 1}/{len(self.nb.cells)}"
+        self.progress(f"{self.name}  {self.place}")
 
     def create_kernel_manager(self):
         manager = super().create_kernel_manager()
@@ -122,7 +119,8 @@ def execute(notebook, path, progress):
 def write_notebook(notebook, path):
     """Write a notebook without what differs from machine to machine."""
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    language = {"name": "python", "pygments_lexer": "ipython3"}  # for the cells' "!"
+    notebook.metadata = {"kernelspec": kernel, "language_info": language}
     write_text(path, nbformat.writes(notebook) + "\n")
 
 

@@ -569,7 +569,8 @@ async function start() {
     readStyle();
     paintGround();
   });
-  window.explorer = { page, state, decode, encode, measure, setPoint, frame };
+  window.explorer = { page, state, decode, encode, measure, setPoint, frame,
+    addressOf };
 }
 start().catch(error => {
   part.failure.textContent = typeof DecompressionStream === "undefined"

@@ -545,7 +545,7 @@ def iframe(source):
     )
 
 
-def _picture(page):
+def _picture(page, dpi=90):
     """The first model's map, and the images decoded at 7 x 7 places of it, as PNG."""
     model, labels, side = page["models"][0], page["labels"], 7
     with plt.style.context("petroff10"):
@@ -581,6 +581,6 @@ def _picture(page):
     for axes in (left, right):
         axes.set(xticks=[], yticks=[])
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=90, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     plt.close(figure)
     return file.getvalue()

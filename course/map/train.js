@@ -17,7 +17,8 @@ const PRESETS = {
   "vae": ["VAE", { noisy: true, beta: 1 }, `Noise and KL together: the codes spread
     like N(0, I) and fill it, so what is decoded from N(0, I) looks like garments.`],
   "autoencoder": ["Autoencoder", { noisy: false, beta: 0 }, `No noise and no KL: the
-    codes spread as they like. N(0, I) is a small part of the map, with few garments.`],
+    codes spread as they like. N(0, I) covers a small part of the map, and most draws
+    from it are dim smudges.`],
   "noise": ["Noise alone", { noisy: true, beta: 0 }, `Without KL the noise is evaded:
     codes move far apart, and the noise around each becomes too small to matter.`],
   "kl": ["KL alone", { noisy: false, beta: 1 }, `Without noise KL is evaded: the codes
@@ -33,7 +34,8 @@ let settings, target = 0, seed = 1, panels = [], isOn = false, style;
 
 // The slider's places: 0, then 1/128 to 8 in quarters of a power of two.
 const betaAt = place => place ? 2 ** ((place - 29) / 4) : 0;
-const placeOf = beta => beta ? Math.max(1, Math.min(41, Math.round(29 + 4 * Math.log2(beta)))) : 0;
+const placeOf = beta =>
+  beta ? Math.max(1, Math.min(41, Math.round(29 + 4 * Math.log2(beta)))) : 0;
 const inWords = value => String(Number(value.toPrecision(value < 99 ? 2 : 3)));
 
 // ---------------------------------------------------------------- a panel

@@ -1,0 +1,15 @@
+// The maps in frames follow the page's theme, light or dark; wide code can be scrolled.
+const theme = () => {
+  const chosen = document.body.dataset.theme, dark = matchMedia("(prefers-color-scheme: dark)");
+  return chosen === "auto" || !chosen ? (dark.matches ? "dark" : "light") : chosen;
+};
+const tellFrames = () => document.querySelectorAll("iframe").forEach(frame =>
+  frame.contentWindow?.postMessage({ theme: theme() }, "*"));
+addEventListener("DOMContentLoaded", () => {
+  for (const code of document.querySelectorAll("pre"))  // by keyboard, too
+    if (code.scrollWidth > code.clientWidth) code.tabIndex = 0;
+  new MutationObserver(tellFrames).observe(document.body, { attributeFilter: ["data-theme"] });
+  document.querySelectorAll("iframe").forEach(frame => frame.addEventListener("load", () =>
+    setTimeout(tellFrames, 500)));
+  tellFrames();
+});
