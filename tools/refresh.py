@@ -129,7 +129,7 @@ def copy_alternative_texts(notebook):
         alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
         for output in cell.get("outputs", []):
             if alt and "image/png" in output.get("data", {}):
-                output.metadata["image/png"] = nbformat.from_dict({"alt": alt})
+                output.metadata.setdefault("image/png", {})["alt"] = alt
 
 
 def short_title(notebook):
