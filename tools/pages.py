@@ -1,6 +1,7 @@
 """Render the course as pages for a browser, with Sphinx.
 
-usage: python -m tools.pages      the stored notebooks into build/pages/; runs nothing
+usage: python -m tools.pages            the stored notebooks into build/pages/
+       python -m tools.pages --picture  renew course/assets/map.png, the map's picture
 
 The sources are assembled in a temporary folder with the layout of the repository, so
 that links between files stay as they are; docs/conf.py has Sphinx' settings. The pages
@@ -345,11 +346,16 @@ def reference_map(path):
 
 
 def main():
-    """Render the stored notebooks, with the map of the reference models."""
-    if not installed():
+    """Render the stored notebooks with the reference models' map, or its picture."""
+    picture_only = sys.argv[1:] == ["--picture"]
+    if not picture_only and not installed():
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory() as folder:
-        reference_map(Path(folder, "map.html"))
+        path = reference_map(Path(folder, "map.html"))
+        if picture_only:
+            picture = map_page.picture(map_page.read(path), dpi=133)
+            (course.ASSETS / "map.png").write_bytes(picture)
+            return
         table = refresh.results_table(stored().values(), refresh.README_RESULTS)
         results = f"## What you should see\n\n{table}\n\n[All results](docs/results.md)"
         print(f"Read on: {write({}, results, Path(folder))}")

@@ -528,7 +528,7 @@ def show(path):
     )
     outputs = {"text/plain": alt, "text/html": iframe(f'srcdoc="{html.escape(text)}"')}
     if "google.colab" not in sys.modules:  # Colab would display both
-        outputs["image/png"] = base64.b64encode(_picture(page)).decode()
+        outputs["image/png"] = base64.b64encode(picture(page)).decode()
     metadata = {"image/png": {"alt": alt}, "explorer": Path(path).name}
     display(outputs, raw=True, metadata=metadata)
 
@@ -545,7 +545,7 @@ def iframe(source):
     )
 
 
-def _picture(page, dpi=90):
+def picture(page, dpi=90):
     """The first model's map, and the images decoded at 7 x 7 places of it, as PNG."""
     model, labels, side = page["models"][0], page["labels"], 7
     with plt.style.context("petroff10"):
