@@ -1,8 +1,8 @@
 """Expected results: what a full run should print, and what this run printed.
 
-Results that depend on a seed have a band, the mean +- 4 standard deviations over the
-seeds trained for assets/experiments.json. Results that depend on no seed have a
-tolerance, +- 0.1%. `expect` compares with either.
+Results of trained networks have a band, the mean +- 4 standard deviations over the
+seeds trained for assets/experiments.json. Print a result beside it, and append it to
+`RESULTS`, by `expect`.
 """
 
 import json
@@ -16,7 +16,7 @@ RESULTS = course.BUILD / "results.jsonl"  # one line a result, in the order of r
 
 
 def expected_ranges():
-    """{name: (low, high, kind)}, kind "tolerance" or "band", in the order of chapters.
+    """The bands {name: (low, high)}, in the order of chapters.
 
     Raises:
         OSError, ValueError: assets/experiments.json is missing or damaged.
@@ -24,11 +24,7 @@ def expected_ranges():
     path = course.EXPERIMENTS
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            name: (low, high, kind)
-            for kind, part in (("tolerance", "tolerances"), ("band", "bands"))
-            for name, (low, high) in stored[part].items()
-        }
+        return {name: (low, high) for name, (low, high) in stored["bands"].items()}
     except OSError as error:
         raise type(error)(
             f"{path} could not be read ({error.strerror}): restore it with git."
@@ -43,7 +39,7 @@ def expect(name, value, data):
     After a quick run, or on the sample, the range is printed with "not compared",
     and nothing is saved.
     """
-    low, high, kind = expected_ranges()[name]
+    low, high = expected_ranges()[name]
     shown, expected = format_result(value), format_range(low, high)
     line = f"{name:<42}{shown:>9}   expected {expected}"
     if not data.is_full_run:
@@ -51,7 +47,7 @@ def expect(name, value, data):
         return
     inside = bool(low <= value <= high)  # NaN fails this comparison
     print(f"{line}   {'ok' if inside else 'outside the expected range'}")
-    result = {"value": value, "kind": kind, "low": low, "high": high, "ok": inside}
+    result = {"value": value, "low": low, "high": high, "ok": inside}
     line = json.dumps({name: result}, default=lambda number: number.item())
     try:
         with write_errors(RESULTS), RESULTS.open("a", encoding="utf-8") as file:
@@ -63,7 +59,7 @@ def expect(name, value, data):
 def read_results(path):
     """The results in a file that `expect` wrote, the latest of each name, {} if none.
 
-    {name: {"value": ..., "kind": ..., "low": ..., "high": ..., "ok": ...}}
+    {name: {"value": ..., "low": ..., "high": ..., "ok": ...}}
     """
     results = {}
     if path.is_file():

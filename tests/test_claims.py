@@ -38,7 +38,11 @@ CONSTANTS = {  # as written
     "55,000": "training images", "5,000": "validation images", "10,000": "test images",
     "60,000": "images in the training file", "70,000": "images in all",
     "9.2": "ln 10,000", "10.9": "ln 55,000", "0.69": "ln 2", "1.44": "bits in a nat",
-    "0.5": "one half", "0.01": "nats from which a dimension is active", "0%": "none", "100%": "all",
+    "0.5": "one half", "171": "numbers in a covariance of 18 numbers", "134": "million, of 16,384",
+    "16,384": "numbers in a code of Stable Diffusion",
+    "0.18215": "Stable Diffusion's constant; its source is in 07",
+    "85": "thousand weights of the flow", "10%": "steps without label, in course/flow.py",
+    "0.01": "nats from which a dimension is active", "0%": "none", "100%": "all",
 }  # fmt: skip
 
 NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?"

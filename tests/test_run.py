@@ -21,8 +21,7 @@ def build(monkeypatch, tmp_path):
     monkeypatch.setattr(course, "BUILD", tmp_path / "build")
     monkeypatch.setattr(course, "EXPERIMENTS", tmp_path / "experiments.json")
     ranges = {
-        "tolerances": {"error": [0.01, 0.02]},
-        "bands": {"units": [2, 6], "better units": [3, 7]},
+        "bands": {"error": [0.01, 0.02], "units": [2, 6], "better units": [3, 7]},
     }
     course.EXPERIMENTS.write_text(json.dumps(ranges), encoding="utf-8")
     monkeypatch.setenv("VAE_COURSE_QUICK", "")

@@ -323,21 +323,6 @@ def load_or_train_classifier(data):
     return vh.load(evaluation.CLASSIFIER)
 
 
-def baselines(data):
-    """Chapter 01's results, which depend on no seed: {name: value}."""
-    mean_image = np.broadcast_to(data.x_train.mean(axis=0), data.x_test.shape)
-    return {
-        "pixel entropy, test (nats)": vh.pixel_entropy(data.x_test),
-        "mean image, test MSE": vh.mse(data.x_test, mean_image),
-        **{
-            f"PCA-{k}, test MSE": vh.mse(
-                data.x_test, vh.pca_reconstruct(data.x_train, data.x_test, k)
-            )
-            for k in (10, 18)
-        },
-    }
-
-
 # Scores of samples, with what other samples of the same model change: the standard
 # deviation over 12 draws, and over 8 fits of the mixture, of chapter 03's VAE, divided
 # by the score.
@@ -368,15 +353,6 @@ COMPARED = {
     "warm-up, cosine, GELU": ("better VAE", FRECHET),
     "flow": ("flow", ["squared Frechet, our classifier", "recognised as asked"]),
 }
-
-
-def tolerances(records):
-    """{name: [low, high]} of the results that depend on no seed: +- 0.1%."""
-    [record] = [record for record in records if record["name"] == "baselines"]
-    return {
-        name: [float(f"{value * (1 + share):.6g}") for share in (-1e-3, 1e-3)]
-        for name, value in record["results"].items()
-    }
 
 
 def bands(records):
@@ -471,9 +447,6 @@ def main():
         for name, seeds in plan.items()
         for seed in seeds
     ]
-    records.append(
-        {"name": "baselines", "seed": 0, "results": baselines(data), "curves": {}}
-    )
     packages = {"tensorflow": tf, "keras": keras, "numpy": np, "scikit-learn": sklearn}
     origin = {
         "date": datetime.date.today().isoformat(),
@@ -485,7 +458,6 @@ def main():
     lines = ",\n  ".join(json.dumps(record) for record in records)
     parts = {
         "last_written": origin,
-        "tolerances": tolerances(records),
         "bands": bands(records),
     }
     head = "".join(f' "{name}": {json.dumps(part)},\n' for name, part in parts.items())

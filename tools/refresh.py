@@ -246,11 +246,11 @@ def stored_result(notebooks, name):
 
 def results_table(notebooks, names=None):
     """A table in Markdown: result, what the stored notebooks show, expected range."""
-    lines = ["| result | ours | expected | kind |", "|---|---|---|---|"]
-    for name, (low, high, kind) in expected_ranges().items():
+    lines = ["| result | ours | expected |", "|---|---|---|"]
+    for name, (low, high) in expected_ranges().items():
         if names is None or name in names:
             ours = (stored_result(notebooks, name) or ["not run"])[0]
-            lines.append(f"| {name} | {ours} | {format_range(low, high)} | {kind} |")
+            lines.append(f"| {name} | {ours} | {format_range(low, high)} |")
     return "\n".join(lines)
 
 

@@ -172,7 +172,7 @@ def table(notebooks):
     cells = [cell for notebook in notebooks for cell in notebook.cells]
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     rows = []
-    for name, (low, high, _) in expected_ranges().items():
+    for name, (low, high) in expected_ranges().items():
         printed = refresh.stored_result(notebooks, name)
         if printed:
             rows.append((name, *printed))
