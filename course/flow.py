@@ -13,8 +13,10 @@ import numpy as np
 from keras import layers, ops
 
 import course
+from course import saving
 
 REFERENCE = course.REFERENCE / "flow.keras"
+AUTOENCODER = course.REFERENCE / "autoencoder.keras"  # on its codes it was trained
 ANY = 10  # the label that stands for "any class"
 
 
@@ -107,3 +109,11 @@ def sample(flow, label, count, steps=20, guidance=0.0, seed=0):
 def load_reference():
     """The flow of chapter 07, trained on the codes of the reference autoencoder."""
     return vh.load(REFERENCE)
+
+
+def renew_reference(data):
+    """Train the reference flow on the codes of the reference autoencoder; a minute."""
+    encoder, _ = vh.split_autoencoder(vh.load(AUTOENCODER))
+    model = train(encoder.predict(data.x_train, verbose=0), data.y_train, seed=1)
+    Flow(model.velocity, model.scale).save(REFERENCE)  # without the optimizer
+    saving.leave_out_unset_option(REFERENCE)

@@ -41,7 +41,7 @@ def save(folder, **models):
     with atomic_write(*paths) as names:
         for file, (name, model) in zip(names, bare.items()):
             model.save(file)
-            _leave_out_unset_option(file)
+            leave_out_unset_option(file)
             try:
                 keras.saving.load_model(file, compile=False)
             except Exception as error:  # each layer raises its own
@@ -51,7 +51,7 @@ def save(folder, **models):
                 ) from error
 
 
-def _leave_out_unset_option(path, name="quantization_config"):
+def leave_out_unset_option(path, name="quantization_config"):
     """Remove an option from a .keras file where it is None: older Keras lacks it."""
     with zipfile.ZipFile(path) as archive:
         parts = {part: archive.read(part) for part in archive.namelist()}

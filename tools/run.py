@@ -33,6 +33,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 import course
 import vae_helpers as vh
+from course import flow
 from course.data import find_files, quick_mode
 from course.files import atomic_write, write_text
 from course.results import expected_ranges, format_range
@@ -211,6 +212,7 @@ def store(notebooks):
         name: vh.load(course.BUILD / "models" / f"{name}.keras") for name in TRAINED
     }
     vh.save(course.REFERENCE, **models)
+    flow.renew_reference(vh.load_data())  # its codes are the autoencoder's
     for path, notebook in notebooks.items():
         write_notebook(refresh.strip_explorer(copy.deepcopy(notebook)), path)
     overview()
