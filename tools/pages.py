@@ -131,6 +131,7 @@ def write(notebooks, results, explorers=None):
         static = Path(folder, "static")
         for name in ("pages.css", "pages.js"):
             shutil.copy(course.ASSETS / name, static)
+        shutil.copy(_font(), static / "math.ttf")
         for name in ("map.png", "train.png"):
             shutil.copy(course.ASSETS / name, rendered)
         images, labels, *_ = load_sample()
