@@ -116,4 +116,4 @@ def renew_reference(data):
     encoder, _ = vh.split_autoencoder(vh.load(AUTOENCODER))
     model = train(encoder.predict(data.x_train, verbose=0), data.y_train, seed=1)
     Flow(model.velocity, model.scale).save(REFERENCE)  # without the optimizer
-    saving.leave_out_unset_option(REFERENCE)
+    saving.leave_out_new_options(REFERENCE)

@@ -41,7 +41,7 @@ def save(folder, **models):
     with atomic_write(*paths) as names:
         for file, (name, model) in zip(names, bare.items()):
             model.save(file)
-            leave_out_unset_option(file)
+            leave_out_new_options(file)
             try:
                 keras.saving.load_model(file, compile=False)
             except Exception as error:  # each layer raises its own
@@ -51,20 +51,27 @@ def save(folder, **models):
                 ) from error
 
 
-def leave_out_unset_option(path, name="quantization_config"):
-    """Remove an option from a .keras file where it is None: older Keras lacks it."""
+# Options that Keras 3.15 writes and the Keras of Colab and older ones refuse, even unset.
+NEW_OPTIONS = ("quantization_config", "input_axes", "output_axes")
+
+
+def leave_out_new_options(path):
+    """Remove `NEW_OPTIONS` from a .keras file, where they are None."""
+
+    def known(options):
+        return {
+            name: value
+            for name, value in options.items()
+            if value is not None or name not in NEW_OPTIONS
+        }
+
     with zipfile.ZipFile(path) as archive:
-        parts = {part: archive.read(part) for part in archive.namelist()}
-    config = json.loads(
-        parts["config.json"],
-        object_hook=lambda options: {
-            key: value for key, value in options.items() if (key, value) != (name, None)
-        },
-    )
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"], object_hook=known)
     parts["config.json"] = json.dumps(config)
     with zipfile.ZipFile(path, "w") as archive:
-        for part, content in parts.items():
-            archive.writestr(part, content)
+        for name, content in parts.items():
+            archive.writestr(name, content)
 
 
 def load(path, builders):
