@@ -51,7 +51,7 @@ def save(folder, **models):
                 ) from error
 
 
-# Options that Keras 3.15 writes and the Keras of Colab and older ones refuse, even unset.
+# Keras 3.15 writes these even if unset; Colab's and older ones refuse them.
 NEW_OPTIONS = ("quantization_config", "input_axes", "output_axes")
 
 
