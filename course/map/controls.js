@@ -90,15 +90,10 @@ function choose(model) {
     as a garment's code. The decoder was hardly trained there, so what it gives need not
     be a garment. ${(100 * model.gap_share).toFixed(0)}% of the draws from N(0, I) fall
     into gaps, as seen on this map.`);
-  const { pixels, codes, nats } = model.differences;
-  tell(part.exact, `The page computes with rounded weights. On ${page.checked} images,
-    and on ${page.checked} codes drawn from N(0, I), it differs from the model in Keras
-    (in double precision) by at most ${pixels.toFixed(3)} in a pixel (0 is black, 1 is
-    white), ${codes.toFixed(3)} in a number of a code, and ${nats.toFixed(2)} nats in
-    ${isVae ? `\u2212ELBO. That is estimated with ${model.noise.length / dimensions} draws
-      of z, whose mean and spread are exactly those of the cloud; its sampling error has a
-      standard deviation of ${number(model.sampling_sd)} nats`
-      : "the reconstruction"}.`);
+  tell(part.exact, `The page computes with rounded weights: its numbers differ slightly
+    from those of the model in Keras. ${isVae ? `\u2212ELBO is estimated with
+    ${model.noise.length / dimensions} draws of z, whose mean and spread are exactly
+    those of the cloud.` : ""}`);
   tell(part["nats-note"], `A nat is an amount of information, 1.44 bits.
     ${isVae ? "KL is what the code tells about the image, reconstruction what it "
       + "leaves open; their sum is \u2212ELBO."
