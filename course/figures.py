@@ -160,13 +160,15 @@ def dot_plot(axis, rows):
             axis.plot(part, height, "osD^v"[k % 5], color=f"C{k}", markersize=5,
                       alpha=0.7, markeredgewidth=0, label=label)  # fmt: skip
             if name is None:
-                axis.annotate(f"{part.mean():#.4g}", (part.max(), place), (7, 0),
+                mean = part.mean()
+                text = f"{mean:.1f}" if mean >= 100 else f"{mean:#.2g}"
+                axis.annotate(text, (part.max(), place), (7, 0),
                               textcoords="offset points", va="center")  # fmt: skip
     axis.set_xscale("log")
     axis.set_yticks(range(len(rows)), list(rows))
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.grid(axis="y", alpha=0.3)
-    axis.margins(x=0.12)
+    axis.margins(x=0.18)
     low, high = axis.get_xlim()
     ticks = [m * 10.0**e for e in range(-3, 4) for m in (1, 2, 5)]
     ticks = [tick for tick in ticks if low <= tick <= high]
