@@ -51,21 +51,20 @@ def warm_up(vae, epochs):
 
 
 def build_vae(
-    kind=vh.VAE, kl_weight=1.0, warm_up_epochs=0, cosine=False, activation="relu",
-    steps=STEPS,
+    kind=vh.VAE, kl_weight=1.0, warm_up_epochs=0, cosine=False, activation="relu"
 ):  # fmt: skip
     """Chapter 03's VAE with changes: the compiled model and a list of its callbacks.
 
     Args:
         kind: the class, `vh.VAE` or a subclass.
         warm_up_epochs: the length of KL warm-up; 0 for none.
-        cosine: whether the learning rate falls from 0.001 to 0 along half a cosine
-            over `steps` steps; otherwise it stays at 0.001.
+        cosine: whether the learning rate falls from 0.001 to 0 along half a cosine,
+            over all epochs; otherwise it stays at 0.001.
     """
     encoder = vh.build_encoder(activation=activation)
     decoder = vh.build_decoder(activation=activation)
     vae = kind(encoder, decoder, kl_weight)
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps) if cosine else 1e-3
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, STEPS) if cosine else 1e-3
     vae.compile(optimizer=keras.optimizers.Adam(rate), loss="mse", metrics=["mse"])
     return vae, [warm_up(vae, warm_up_epochs)] if warm_up_epochs else []
 
@@ -110,16 +109,16 @@ def classify(classifier, x):
     return predict_in_batches(both, x)
 
 
-def build_random_dense(seed=0):
+def build_random_dense():
     """A network 784 - 512 - 64 with random weights that are never trained."""
     start = keras.initializers.HeNormal
     image = keras.Input((784,), name="image")
-    x = layers.Dense(512, "relu", kernel_initializer=start(seed))(image)
-    features = layers.Dense(64, "relu", kernel_initializer=start(seed + 1))(x)
+    x = layers.Dense(512, "relu", kernel_initializer=start(0))(image)
+    features = layers.Dense(64, "relu", kernel_initializer=start(1))(x)
     return keras.Model(image, features, name="random_dense")
 
 
-def build_random_convolution(seed=0):
+def build_random_convolution():
     """Two convolutions with random weights, never trained: 64 features of an image.
 
     The outputs of the 64 filters are averaged over the 7 x 7 places where they look.
@@ -128,8 +127,8 @@ def build_random_convolution(seed=0):
     settings = {"strides": 2, "padding": "same", "activation": "relu"}
     image = keras.Input((784,), name="image")
     x = layers.Reshape((28, 28, 1))(image)
-    x = layers.Conv2D(32, 3, kernel_initializer=start(seed), **settings)(x)
-    x = layers.Conv2D(64, 3, kernel_initializer=start(seed + 1), **settings)(x)
+    x = layers.Conv2D(32, 3, kernel_initializer=start(0), **settings)(x)
+    x = layers.Conv2D(64, 3, kernel_initializer=start(1), **settings)(x)
     features = layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, features, name="random_convolution")
 
@@ -351,7 +350,7 @@ def measure_prior(encoder, x_train, x_test, size=2_000):
     return {name: float(f"{value:.6g}") for name, value in results.items()}
 
 
-def importance_bound(encoder, decoder, x, draws, groups, seed=0):
+def importance_bound(encoder, decoder, x, draws, groups):
     """Upper bounds on -log p(x) in nats, from several samples of z per image.
 
     The importance-weighted bound (Burda et al. 2016, equation 8) for images x (n, 784).
@@ -359,7 +358,7 @@ def importance_bound(encoder, decoder, x, draws, groups, seed=0):
     of K, divisors of `draws`. K = 1 gives -ELBO. Returns (len(groups), n): for each K,
     the average over the groups of K samples.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     bounds = np.empty((len(groups), len(x)))
     for i, image in enumerate(x):
         z_mean, z_log_var = (np.asarray(part)[0] for part in encoder(image[None]))
