@@ -178,25 +178,30 @@ def test_epochs_shuffle_differently_and_every_image_is_used_once():
     assert history["placed"][0] != sum((i // 8 + 1) * i for i in range(50))
 
 
-class OfData(keras.Model):
-    """A model with a step of its own, which sums what it receives over axis 1."""
+class OwnStep(keras.Model):
+    """A model whose step sums what it receives over axis 1, with own `metrics`."""
+
+    factor = 1.0
 
     def __init__(self):
         super().__init__()
         self.sums = keras.metrics.Mean(name="sums")
 
+    metrics = property(lambda self: [self.sums])
+
     def call(self, x):
         return x
 
     def train_step(self, data):
-        self.sums.update_state(keras.ops.mean(keras.ops.sum(data, axis=1)))
+        sums = keras.ops.sum(data, axis=1)
+        self.sums.update_state(self.factor * keras.ops.mean(sums))
         return {"sums": self.sums.result()}
 
 
 def test_a_step_gets_what_keras_gives_it(capsys):
     """x alone where there are no targets; dtypes and shapes of `model.fit`."""
     for x in (SMALL, SMALL.astype("float64"), LARGE, SMALL.reshape(40, 5, 4)):
-        model, keras_own = OfData(), OfData()
+        model, keras_own = OwnStep(), OwnStep()
         for one in (model, keras_own):
             one.compile("sgd")
         ours = fit(model, x, None, epochs=1)
@@ -537,48 +542,24 @@ def test_a_second_call_compiles_nothing_and_nothing_old_runs(compilations):
     vae.compile("sgd")
     fit(vae, epochs=1)
     assert np.array_equal(weights[0], vae.encoder.layers[-1].get_weights()[0])
-    model = OwnMetrics()
+    model = OwnStep()
     model.compile("sgd")
-    first = fit(model, epochs=1, shuffle=False)["scaled"]
+    first = fit(model, y=None, epochs=1, shuffle=False)["sums"]
     model.factor = 10.0
     model.compile(model.optimizer)
-    second = fit(model, epochs=1, shuffle=False)["scaled"]
+    second = fit(model, y=None, epochs=1, shuffle=False)["sums"]
     assert second[0] == pytest.approx(10 * first[0], rel=1e-4)
 
 
-class OwnMetrics(keras.Model):
-    """A model with a property `metrics` of its own, and an attribute in its step."""
-
-    factor = 1.0
-
-    def __init__(self):
-        super().__init__()
-        self.scaled = keras.metrics.Mean(name="scaled")
-
-    metrics = property(lambda self: [self.scaled])
-
-    def call(self, x):
-        return x
-
-    def train_step(self, data):
-        self.scaled.update_state(self.factor * keras.ops.mean(data[0]))
-        return {"scaled": self.scaled.result()}
-
-
-def test_programs_do_not_travel_with_the_model(tmp_path):
-    model = dense()
-    fit(model)
-    model.save(tmp_path / "model.keras")
-    assert keras.saving.load_model(tmp_path / "model.keras").compiled
-
-
-def test_keras_functions_are_put_back():
+def test_keras_functions_are_put_back(tmp_path):
     model = dense()
     model.fit(SMALL, SMALL, verbose=0)
     model.evaluate(SMALL, SMALL, verbose=0)
     before = model.train_function, model.test_function
     fit(model, validation_data=(SMALL, SMALL))
     assert (model.train_function, model.test_function) == before
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").compiled
     fails = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit(model, callbacks=fails, validation_data=(SMALL, SMALL))
