@@ -11,17 +11,6 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-def _reopen_closed_streams():
-    """Open the null device where standard input, output or errors are closed.
-
-    Otherwise the next files to be opened would take their numbers, and what TensorFlow
-    prints would be written into those files.
-    """
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(number)
-
-
 @contextlib.contextmanager
 def _discarded_stderr():
     """Discard what the process writes to stderr, for as long as the context lasts.
@@ -44,8 +33,6 @@ def _discarded_stderr():
 
 def has_xla():
     """Whether TensorFlow compiles by XLA on this device; a tiny function tells."""
-    import tensorflow as tf
-
     try:
         _one_by_xla(tf.zeros(1))
     except tf.errors.OpError:
@@ -53,7 +40,6 @@ def has_xla():
     return True
 
 
-_reopen_closed_streams()
 with _discarded_stderr():
     try:
         import keras

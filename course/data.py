@@ -110,18 +110,11 @@ def load_data():
 
 def load_sample():
     """The sample's arrays: 6,000 images and labels to train, 1,000 of each to test."""
-    return parse_idx(read_folder(SAMPLE)[1])
+    return parse_idx(read_folder(SAMPLE, read_file)[1])
 
 
 def one_of_each(labels):
-    """Index of the first image of each class in `labels` (n,): (10,).
-
-    Raises:
-        ValueError: a class is missing, or `labels` is not one-dimensional.
-    """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or set(range(10)) - set(labels.tolist()):
-        raise ValueError("labels must be classes (n,), each of 0 to 9 at least once.")
+    """Index of the first image of each class in `labels` (n,): (10,)."""
     return np.array([np.flatnonzero(labels == c)[0] for c in range(10)])
 
 
@@ -133,17 +126,11 @@ def find_files():
 
     See `load_data` for the places and the errors.
     """
-    folder = os.path.expanduser(os.environ.get("FASHION_MNIST_DIR", ""))
-    if folder and not os.path.isdir(folder):
-        raise FileNotFoundError(
-            f"FASHION_MNIST_DIR is {folder}, which is not a folder: "
-            "set it to an existing folder, or unset it."
-        )
     keras_home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     cache = Path(keras_home, "datasets", "fashion-mnist")
     places = [(DEBIAN, read_file), (cache, read_or_download), (SAMPLE, read_file)]
-    if folder:
-        places = [(Path(folder), read_file)]
+    if folder := os.environ.get("FASHION_MNIST_DIR"):
+        places = [(Path(folder).expanduser(), read_file)]
     for place in places:
         try:
             kind, contents = read_folder(*place)
@@ -159,15 +146,15 @@ def find_files():
     return kind, contents
 
 
-def read_folder(folder, read=None):
+def read_folder(folder, read):
     """The four files of a folder: "full" or "sample", {name: decompressed bytes}.
 
-    `read` reads one file; default `read_file`.
+    `read` is what reads one file: `read_file` or `read_or_download`.
 
     Raises:
         OSError, ValueError: a file is missing or wrong, or the kinds are mixed.
     """
-    files = {name: (read or read_file)(folder / name) for name in FILES}
+    files = {name: read(folder / name) for name in FILES}
     kinds = {kind for kind, _ in files.values()}
     if len(kinds) > 1:
         raise ValueError(
@@ -182,30 +169,23 @@ def read_file(path):
     Raises:
         OSError, ValueError: it cannot be read, or its content is not known.
     """
-    try:
-        return _verify(path.name, path.read_bytes())
-    except OSError as error:
-        raise type(error)(
-            f"{path} cannot be read ({error.strerror}): "
-            "put Fashion-MNIST's file of that name there, and check its permissions."
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{path} is {error}: delete it and get it again.") from error
+    if verified := _verify(path.name, path.read_bytes()):
+        return verified
+    raise ValueError(
+        f"{path} is damaged, or not Fashion-MNIST's file of that name: "
+        "delete it and get it again."
+    )
 
 
 def _verify(name, compressed):
-    """Decompress a .gz file and identify it: "full" or "sample", decompressed bytes.
-
-    Raises:
-        ValueError: the SHA-256 of its content is not known.
-    """
+    """Decompress a .gz file and identify it, as `read_file` does; None if unknown."""
     with contextlib.suppress(OSError, EOFError, zlib.error):
         content = gzip.decompress(compressed)
         digest = hashlib.sha256(content).hexdigest()
         for kind, digests in SHA256.items():
             if digests[name] == digest:
                 return kind, content
-    raise ValueError("damaged, or not Fashion-MNIST's file of that name")
+    return None
 
 
 def read_or_download(path):
@@ -215,12 +195,14 @@ def read_or_download(path):
     """
     try:
         return read_file(path)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"{str(error).rsplit(': ', 1)[0]}: downloading it.")
+    except (FileNotFoundError, ValueError):
+        print(f"{path} is missing or damaged: downloading it.")
     try:
         with urllib.request.urlopen(DOWNLOAD + path.name, timeout=TIMEOUT) as response:
             compressed = response.read()
         verified = _verify(path.name, compressed)
+        if not verified:
+            raise ValueError("the answer is not that file")
     except Exception as error:  # urllib, http and ssl each raise their own
         raise OSError(
             f"{path.name} could not be downloaded ({str(error) or 'no answer'}): "
@@ -229,7 +211,7 @@ def read_or_download(path):
     try:
         with atomic_write(path) as [unfinished]:
             unfinished.write_bytes(compressed)
-    except OSError as error:
+    except OSError as error:  # such as a full disk: the data can be used all the same
         print(error)
     return verified
 

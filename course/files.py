@@ -37,9 +37,6 @@ def atomic_write(*paths):
     try:
         with write_errors(paths[0]):
             yield names
-            for path in paths:
-                if path.is_dir():  # checked before the first of them is replaced
-                    raise IsADirectoryError(None, f"{path.name} is a folder")
             for path in paths[1:]:
                 path.unlink(missing_ok=True)
             for name, path in zip(names, paths):

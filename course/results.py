@@ -1,8 +1,7 @@
 """Expected results: what a full run should print, and what this run printed.
 
 Results of trained networks have a band, the mean +- 4 standard deviations over the
-seeds trained for assets/experiments.json. Print a result beside it, and append it to
-`RESULTS`, by `expect`.
+seeds trained for assets/experiments.json. `expect` prints a result beside it.
 """
 
 import json
@@ -10,62 +9,28 @@ import json
 import numpy as np
 
 import course
-from course.files import write_errors
-
-RESULTS = course.BUILD / "results.jsonl"  # one line a result, in the order of runs
 
 
 def expected_ranges():
-    """The bands {name: (low, high)}, in the order of chapters.
-
-    Raises:
-        OSError, ValueError: assets/experiments.json is missing or damaged.
-    """
-    path = course.EXPERIMENTS
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return {name: (low, high) for name, (low, high) in stored["bands"].items()}
-    except OSError as error:
-        raise type(error)(
-            f"{path} could not be read ({error.strerror}): restore it with git."
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: restore it with git.") from error
+    """The bands {name: (low, high)}, in the order of chapters."""
+    stored = json.loads(course.EXPERIMENTS.read_text(encoding="utf-8"))
+    return {name: (low, high) for name, (low, high) in stored["bands"].items()}
 
 
 def expect(name, value, data):
-    """Print a result beside its expected range, and append it to `RESULTS`.
+    """Print a result beside its expected range, and whether it lies in it.
 
-    After a quick run, or on the sample, the range is printed with "not compared",
-    and nothing is saved.
+    After a quick run, or on the sample, the range is printed with "not compared".
     """
     low, high = expected_ranges()[name]
     shown, expected = format_result(value), format_range(low, high)
-    line = f"{name:<42}{shown:>9}   expected {expected}"
     if not data.is_full_run:
-        print(f"{line}   not compared")
-        return
-    inside = bool(low <= value <= high)  # NaN fails this comparison
-    print(f"{line}   {'ok' if inside else 'outside the expected range'}")
-    result = {"value": value, "low": low, "high": high, "ok": inside}
-    line = json.dumps({name: result}, default=lambda number: number.item())
-    try:
-        with write_errors(RESULTS), RESULTS.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")  # one call: notebooks may run side by side
-    except OSError as error:
-        print(error)
-
-
-def read_results(path):
-    """The results in a file that `expect` wrote, the latest of each name, {} if none.
-
-    {name: {"value": ..., "low": ..., "high": ..., "ok": ...}}
-    """
-    results = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            results.update(json.loads(line))
-    return results
+        verdict = "not compared"
+    elif low <= value <= high:  # NaN fails this comparison
+        verdict = "ok"
+    else:
+        verdict = "outside the expected range"
+    print(f"{name:<42}{shown:>9}   expected {expected}   {verdict}")
 
 
 def format_range(low, high):

@@ -81,14 +81,9 @@ def load(path, builders):
     read, is loaded by building the model here and reading its weights.
 
     Raises:
-        OSError: the file is missing or cannot be read.
         Exception: Keras' own error, where it cannot load the file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: run chapters 02 and 03, or restore it with git."
-        )
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception:

@@ -16,6 +16,9 @@ import numpy as np
 
 from course.data import limit_epochs
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
 
 def fit(
     model, x=None, y=None, *, batch_size=128, epochs=1, verbose=1, callbacks=None,
@@ -52,39 +55,32 @@ def fit(
     _check_pair(model, x, y, "")
     if isinstance(validation_data, (tuple, list)) and len(validation_data) == 2:
         _check_pair(model, *validation_data, " of validation_data")
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks = callbacks.callbacks
-    callbacks = [*keras.tree.flatten(callbacks or []), Divergence()]
-    if verbose:
-        callbacks.append(Progress())
-    size = batch_size or 32
-    data = dict(x=x, y=y, validation_data=validation_data, batch_size=batch_size)
+    callbacks = keras.tree.flatten(callbacks or [])
     reason = fallback_reason(model, x, y, validation_data, callbacks, options)
-    training = validation = None
+    callbacks += [Divergence(), Progress()] if verbose else [Divergence()]
+    size = batch_size or 32
+    programs = {}  # by the argument of `model.fit` that each replaces
     if reason is None:
-        training = Program(model, "train", x, y, size)
-        model.make_train_function()
-        reason = unsuitable(training.operations())
+        programs["x"] = Program(model, "train", x, y, size)
+        reason = unsuitable(programs["x"].operations())
     if reason is None:
         size = options.pop("validation_batch_size", None) or size
-        validation = validation_data and Program(model, "test", *validation_data, size)
-        shuffle = options.pop("shuffle", True)
-        data = dict(x=training.stand_in(), shuffle=False)
-        data["validation_data"] = validation and validation.stand_in()
+        if validation_data:
+            programs["validation_data"] = Program(model, "test", *validation_data, size)
+        data = {name: program.stand_in() for name, program in programs.items()}
         # After Progress: a user's callbacks act on Keras' own functions.
-        callbacks.append(WholeEpochs(training, validation, shuffle))
+        shuffle = options.pop("shuffle", True)
+        callbacks.append(WholeEpochs(*programs.values(), shuffle=shuffle))
+        options["shuffle"] = False
     else:
         print(f"Training with Keras' own fit: {reason}.")
-    epochs = limit_epochs(epochs)
+        data = dict(x=x, y=y, validation_data=validation_data, batch_size=batch_size)
+    options.update(epochs=limit_epochs(epochs), verbose=0, callbacks=callbacks)
     try:
-        return model.fit(
-            **data, **options, epochs=epochs, verbose=0, callbacks=callbacks
-        )
+        return model.fit(**data, **options)
     finally:
-        if training:
-            training.put_back()
-        if validation:
-            validation.put_back()
+        for program in programs.values():
+            program.put_back()
 
 
 # ---------------------------------------------------------------- epochs as programs
@@ -99,7 +95,7 @@ class WholeEpochs(keras.callbacks.Callback):
     callback, it is Keras' own.
     """
 
-    def __init__(self, training, validation, shuffle):
+    def __init__(self, training, validation=None, shuffle=True):
         super().__init__()
         self.training, self.validation, self.shuffle = training, validation, shuffle
         self.seed = random.randrange(2**31)  # of the order of images
@@ -132,8 +128,6 @@ class Program:
 
     def stand_in(self):
         """A data set of the first batch."""
-        import tensorflow as tf
-
         batch = self._batch(self.tensors, np.arange(self.size))
         return tf.data.Dataset.from_tensors(batch)
 
@@ -156,15 +150,8 @@ class Program:
         return {node.op for node in nodes}
 
     def _run(self, order):
-        import tensorflow as tf
-
         self.put_back()
-        try:
-            return self._compiled()(tf.constant(order, "int32"), self.tensors)
-        except tf.errors.OpError as error:
-            if "XLA" in str(error):
-                error.add_note("XLA cannot run this model: train it by model.fit.")
-            raise
+        return self._compiled()(tf.constant(order, "int32"), self.tensors)
 
     def _compiled(self):
         """The program, a function of the order (length,) and the tensors.
@@ -172,9 +159,8 @@ class Program:
         It is kept with the model, because TensorFlow never frees one, until Keras makes
         its own function anew (after `compile`) or other weights are trainable.
         """
-        import tensorflow as tf
-
         model = self.model
+        model.make_train_function()
         parts = [model.train_function, model.optimizer, *model.trainable_variables]
         former, programs = vars(model).get("_programs", ([], {}))
         if list(map(id, parts)) != list(map(id, former)):
@@ -192,8 +178,6 @@ class Program:
         return programs[key]
 
     def _epoch(self, order, tensors):
-        import tensorflow as tf
-
         step = getattr(self.model, f"{self.kind}_step")
 
         def batch(start, count):
@@ -211,16 +195,12 @@ class Program:
 
     def _batch(self, tensors, rows):
         """What Keras gives a step: x alone where there are no targets, or (x, y)."""
-        import tensorflow as tf
-
         parts = [tf.gather(tensor, rows) for tensor in tensors]
         return (parts[0], parts[-1]) if self.has_targets else parts[0]
 
 
 def _tensor(array):
     """An array as a tensor, floats in Keras' precision, as `model.fit` makes them."""
-    import tensorflow as tf
-
     is_float = np.asarray(array).dtype.kind == "f"
     return tf.cast(array, keras.config.floatx()) if is_float else tf.constant(array)
 
@@ -228,10 +208,7 @@ def _tensor(array):
 # ---------------------------------------------------------------- when Keras trains
 
 
-BATCH_HOOKS = (
-    "on_batch_begin", "on_train_batch_begin", "on_test_batch_begin",
-    "on_batch_end", "on_train_batch_end", "on_test_batch_end",
-)  # fmt: skip
+BATCH_HOOKS = [name for name in dir(keras.callbacks.Callback) if "batch" in name]
 SUPPORTED = {"shuffle", "initial_epoch", "validation_freq", "validation_batch_size"}
 UNSEEDED = {  # TensorFlow's random numbers with a state that XLA does not have
     "Multinomial", "ParameterizedTruncatedNormal", "RandomGamma", "RandomPoissonV2",
@@ -248,8 +225,6 @@ def fallback_reason(model, x, y, validation_data, callbacks, options):
     """
     if keras.backend.backend() != "tensorflow":
         return f"epochs as programs need TensorFlow, not {keras.backend.backend()}"
-    import tensorflow as tf
-
     default = type(tf.distribute.get_strategy())
     if tf.distribute.has_strategy() or type(model.distribute_strategy) is not default:
         raise ValueError(
@@ -258,12 +233,10 @@ def fallback_reason(model, x, y, validation_data, callbacks, options):
         )
     if model.run_eagerly or tf.config.functions_run_eagerly():
         return "functions run eagerly"
-    if getattr(keras.config, "max_steps_per_epoch", lambda: None)():
-        return "the steps of an epoch are limited"
     if unsupported := set(options) - SUPPORTED:
         return f"it was given {', '.join(sorted(unsupported))}"
     for name in ("fit", "evaluate", "make_train_function", "make_test_function"):
-        if _override(model, name, keras.Model):
+        if _overrides(model, name, keras.Model):
             return f"{type(model).__name__} has its own {name}"
     if not (is_array(x) and (y is None or is_array(y))):
         return "x and y are not both arrays"
@@ -272,15 +245,14 @@ def fallback_reason(model, x, y, validation_data, callbacks, options):
         if len(pair) != 2 or not all(map(is_array, pair)):
             return "validation_data is not a pair of arrays"
     for callback in callbacks:
-        if isinstance(callback, keras.callbacks.TerminateOnNaN):
-            continue
         # Keras' own hooks return at once where save_freq is "epoch".
-        is_idle = getattr(callback, "save_freq", None) == "epoch"
-        for hook in BATCH_HOOKS:
-            function = _override(callback, hook, keras.callbacks.Callback)
-            is_keras = str(getattr(function, "__module__", "")).startswith("keras.")
-            if function and not (is_idle and is_keras):
-                return f"{type(callback).__name__} acts on batches"
+        is_keras = type(callback).__module__.startswith("keras.")
+        if is_keras and getattr(callback, "save_freq", None) == "epoch":
+            continue
+        if isinstance(callback, keras.callbacks.TerminateOnNaN):
+            continue  # what it does on batches, Divergence does on epochs
+        if any(_overrides(callback, h, keras.callbacks.Callback) for h in BATCH_HOOKS):
+            return f"{type(callback).__name__} acts on batches"
     if not backend.has_xla():
         return "XLA does not work on this device"
     return None
@@ -288,8 +260,6 @@ def fallback_reason(model, x, y, validation_data, callbacks, options):
 
 def unsuitable(operations):
     """Why a program of these operations is better left to `model.fit`, or None."""
-    import tensorflow as tf
-
     if unseeded := operations & UNSEEDED:
         return f"XLA ignores the seed of {min(unseeded)}; use a SeedGenerator"
     has_convolution = any("Conv" in name for name in operations)
@@ -305,11 +275,10 @@ def is_array(x):
     return isinstance(x, np.ndarray) and x.dtype.kind in "fiub" and x.ndim > 0
 
 
-def _override(thing, name, base):
-    """The function that stands for a method of `base`, or None if it is that method."""
-    method = getattr(thing, name, None)
-    function = getattr(method, "__func__", method)
-    return None if function is getattr(base, name) else function
+def _overrides(thing, name, base):
+    """Whether something else stands for a method of `base`."""
+    method = getattr(thing, name)
+    return getattr(method, "__func__", method) is not getattr(base, name)
 
 
 # ---------------------------------------------------------------- what is refused

@@ -1,9 +1,9 @@
 """Where the tests find the course, and what they share."""
 
 import atexit
-import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -63,18 +63,28 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture
-def unprivileged():
-    """A context in which the process is not root, who may read and write everything."""
+def float64():
+    """Keras computes in float64 for the length of a test."""
+    import keras
 
-    @contextlib.contextmanager
-    def as_nobody():
-        is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-        if is_root:
-            os.seteuid(65534)
-        try:
-            yield
-        finally:
-            if is_root:
-                os.seteuid(0)
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
 
-    return as_nobody()
+
+@pytest.fixture
+def run_python():
+    """A function that runs code in a new process, and what `subprocess.run` returns."""
+
+    def run(code, folder=course.ROOT, **environment):
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(course.ROOT), **environment},
+            capture_output=True,
+            encoding="utf-8",
+        )
+
+    return run

@@ -2,18 +2,12 @@
 
 import gzip
 import http.server
-import os
 import shutil
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import course
 import course.data
@@ -46,15 +40,6 @@ def folder(tmp_path):
     return copy
 
 
-def is_one_sentence(message):
-    """Whether a message is one line that says what to do after a colon."""
-    text = str(message)
-    longest = 200 + text.count(os.sep) * 40  # paths may be long
-    return (
-        len(text) < longest and "\n" not in text and ": " in text and text.endswith(".")
-    )
-
-
 # ---------------------------------------------------------------- splits
 
 
@@ -82,14 +67,6 @@ def test_quick_mode_changes_only_epochs_and_training_images(monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(quick[2:6], plain[2:6]))
 
 
-@pytest.mark.parametrize("value", ["", "0", "false", "False", "no", "off"])
-def test_quick_mode_can_be_switched_off_in_words(monkeypatch, value):
-    monkeypatch.setenv("VAE_COURSE_QUICK", value)
-    assert not vh.quick_mode()
-    monkeypatch.setenv("VAE_COURSE_QUICK", "yes")
-    assert vh.quick_mode()
-
-
 # ---------------------------------------------------------------- FASHION_MNIST_DIR
 
 
@@ -103,43 +80,36 @@ def one_bit_altered(path):
     path.write_bytes(gzip.compress(bytes(content), 1))
 
 
-def a_web_page(path):
-    path.write_bytes(WEB_PAGE)
-
-
 def labels_for_images(path):
     shutil.copyfile(path.with_name(LABELS), path)
 
 
-DAMAGES = [truncated, one_bit_altered, a_web_page, labels_for_images]
+each_damage = pytest.mark.parametrize(
+    "damage", [truncated, one_bit_altered, labels_for_images]
+)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@each_damage
 def test_damaged_file_in_the_requested_folder_is_named(monkeypatch, folder, damage):
     damage(folder / IMAGES)
     monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
-    message = f"{IMAGES} is damaged.*: delete it and get it again"
-    with pytest.raises(ValueError, match=message) as raised:
+    with pytest.raises(ValueError, match=f"{IMAGES} is damaged.*: delete it and get"):
         vh.load_data()
-    assert is_one_sentence(raised.value)
 
 
 def test_missing_file_in_the_requested_folder_is_named(monkeypatch, folder):
     (folder / IMAGES).unlink()
     monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
-    message = f"{IMAGES} cannot be read .*: put .* there"
-    with pytest.raises(FileNotFoundError, match=message) as raised:
+    with pytest.raises(FileNotFoundError, match=IMAGES):
         vh.load_data()
-    assert is_one_sentence(raised.value)
-    assert raised.value.__cause__ is not None
 
 
-def test_requested_folder_that_is_no_folder_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / "none"))
-    message = "FASHION_MNIST_DIR is .*none, which is not a folder: set it to"
-    with pytest.raises(FileNotFoundError, match=message) as raised:
-        vh.load_data()
-    assert is_one_sentence(raised.value)
+def test_files_of_the_full_data_and_of_the_sample_are_not_mixed(folder):
+    def read(path):
+        return "full" if path.name == IMAGES else "sample", b""
+
+    with pytest.raises(ValueError, match="mixes files"):
+        course.data.read_folder(folder, read)
 
 
 def test_recompressed_file_is_accepted(monkeypatch, folder):
@@ -180,14 +150,10 @@ def server(monkeypatch):
                 content = WEB_PAGE
             if fault == "no answer":
                 return server.stop.wait()
-            self.send_response(404 if fault == "not found" else 200)
+            self.send_response(200)
             self.send_header("Content-Length", len(content))
             self.end_headers()
-            if fault in ("half", "half, then nothing"):
-                content = content[: len(content) // 2]
-            self.wfile.write(content)
-            if fault == "half, then nothing":
-                server.stop.wait()
+            self.wfile.write(content[: len(content) // (2 if fault == "half" else 1)])
 
         def log_message(self, *_):
             pass
@@ -212,7 +178,7 @@ def test_download_fills_the_cache_of_keras(server, cache, capsys):
     assert len(server.requested) == 4, "nothing is downloaded twice"
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@each_damage
 def test_damaged_file_in_the_cache_of_keras_is_downloaded_again(
     server, folder, cache, damage, capsys
 ):
@@ -220,28 +186,24 @@ def test_damaged_file_in_the_cache_of_keras_is_downloaded_again(
     damage(cache / IMAGES)
     course.data.read_folder(cache, course.data.read_or_download)
     assert server.requested == [IMAGES]
-    assert f"{IMAGES} is damaged" in capsys.readouterr().out
+    assert f"{IMAGES} is missing or damaged: dow" in capsys.readouterr().out
     assert (cache / IMAGES).read_bytes() == (folder / IMAGES).read_bytes()
     assert len(list(cache.iterdir())) == 4
 
 
-FAULTS = ("half", "half, then nothing", "no answer", "web page", "not found")
-
-
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", ["half", "no answer", "web page"])
 def test_failed_download_leaves_the_cache_as_it_was_and_the_sample_is_used(
     server, folder, cache, fault, capsys
 ):
     shutil.copytree(folder, cache)
     one_bit_altered(cache / IMAGES)
     before = {path.name: path.read_bytes() for path in cache.iterdir()}
-    server.fault, start = fault, time.monotonic()
+    server.fault = fault
     kind, _ = course.data.find_files()
-    assert time.monotonic() - start < 20, "a server that does not answer is given up"
     lines = capsys.readouterr().out.splitlines()
     assert kind == "sample" and "THIS IS A SAMPLE" in lines[3]
     assert f"{IMAGES} could not be downloaded (" in lines[1]
-    assert is_one_sentence(lines[1]) and len(server.requested) == 1
+    assert len(server.requested) == 1
     assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
 
 
@@ -256,46 +218,4 @@ def test_download_that_cannot_be_saved_is_used_all_the_same(
     kind, content = course.data.read_or_download(cache / IMAGES)
     assert kind == "sample" and len(content) == 16 + 6000 * 784
     assert not list(cache.iterdir())
-    message = capsys.readouterr().out.splitlines()[1]
-    assert "could not be written (No space left on device)" in message
-    assert is_one_sentence(message)
-
-
-def test_without_a_home_no_folder_named_tilde_appears(tmp_path):
-    """Where the user has no entry either; Keras, too, would make one."""
-    code = (
-        "import pwd\n"
-        "def nobody(uid): raise KeyError\n"
-        "pwd.getpwuid = nobody\n"
-        "import vae_helpers as vh; from course import data\n"
-        "data.DEBIAN, data.DOWNLOAD = data.Path('none'), 'http://127.0.0.1:9/'\n"
-        "vh.load_data()"
-    )
-    (tmp_path / "here").mkdir()
-    subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path / "here",
-        env={"PYTHONPATH": str(course.ROOT), "TMPDIR": str(tmp_path)},
-        check=True,
-    )
-    assert not list((tmp_path / "here").iterdir())
-    assert (tmp_path / "keras").exists()
-
-
-# ---------------------------------------------------------------- random damage
-
-SMALL = "t10k-labels-idx1-ubyte.gz"
-PACKED = (course.SAMPLE / SMALL).read_bytes()
-
-
-@settings(deadline=None, max_examples=60, database=None)
-@given(st.integers(0, len(PACKED)), st.integers(0, 20), st.binary(max_size=20))
-def test_no_damaged_file_is_accepted(tmp_path_factory, place, length, other):
-    path = tmp_path_factory.getbasetemp() / SMALL
-    path.write_bytes(PACKED[:place] + other + PACKED[place + length :])
-    try:
-        kind, content = course.data.read_file(path)
-    except ValueError as error:
-        assert is_one_sentence(error) and str(path) in str(error)
-    else:  # only what does not matter was altered, such as the date in gzip's header
-        assert (kind, content) == ("sample", gzip.decompress(PACKED))
+    assert "be written (No space left on device)" in capsys.readouterr().out

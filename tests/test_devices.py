@@ -1,16 +1,10 @@
 """Two devices give what one gives: the same losses, the same step, metrics over the whole batch."""
 
-import os
-import subprocess
-import sys
-
 import pytest
-
-import course
 
 # In a process of its own, because the number of devices is settled before Keras starts. The noise is fixed, so that
 # a step can be compared: plain gradient descent, because Adam hides a wrong factor.
-BOTH = """
+CODE = """
 import keras
 import numpy as np
 
@@ -50,9 +44,7 @@ def same(one, two):
 def falls():
     losses = vh.fit(build(vh.VAE, "adam"), x, x, batch_size=32, epochs=12, verbose=0).history["loss"]
     assert losses[-1] < 0.9 * losses[0], losses
-"""
-DATA_PARALLEL = """
-{BOTH}
+
 one = trained()
 assert len(keras.distribution.list_devices()) == 2
 keras.distribution.set_distribution(keras.distribution.DataParallel())
@@ -61,26 +53,13 @@ falls()
 """
 
 
-def in_its_own_process(code, **environment):
-    environment = {
-        **os.environ,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "VAE_COURSE_QUICK": "0",
-        "PYTHONPATH": str(course.ROOT),
-        **environment,
-    }
-    code = code.replace("{BOTH}", BOTH)
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
-    )
-
-
-def test_data_parallel_of_jax_on_two_devices():
+def test_data_parallel_of_jax_on_two_devices(run_python):
     pytest.importorskip("jax")
-    run = in_its_own_process(
-        DATA_PARALLEL,
+    ended = run_python(
+        CODE,
         KERAS_BACKEND="jax",
+        VAE_COURSE_QUICK="0",
         XLA_FLAGS="--xla_force_host_platform_device_count=2",
         JAX_ENABLE_X64="0",
     )
-    assert run.returncode == 0, run.stderr
+    assert ended.returncode == 0, ended.stderr

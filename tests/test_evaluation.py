@@ -16,15 +16,6 @@ from course import evaluation
 RNG = np.random.default_rng(0)
 
 
-def test_frechet_distance_of_gaussians_is_the_known_one():
-    a = RNG.normal(0, [1, 2, 3], (400_000, 3))
-    b = RNG.normal([1, 0, -2], [2, 2, 1], (400_000, 3))
-    # The dimensions are independent: their distances add up.
-    known = (1 + 0 + 4) + ((1 - 2) ** 2 + (2 - 2) ** 2 + (3 - 1) ** 2)
-    assert evaluation.squared_frechet(a, b) == pytest.approx(known, rel=0.01)
-    assert evaluation.squared_frechet(a, a) == pytest.approx(0, abs=1e-9)
-
-
 def test_frechet_distance_matches_the_formula_with_scipys_matrix_root():
     mix = RNG.normal(size=(8, 8))
     a, b = RNG.normal(size=(500, 8)) @ mix, RNG.normal(0.3, 1, (700, 8)) @ mix.T
@@ -32,7 +23,7 @@ def test_frechet_distance_matches_the_formula_with_scipys_matrix_root():
     root = scipy.linalg.sqrtm(cov_a @ cov_b).real
     direct = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b - 2 * root)
     assert evaluation.squared_frechet(a, b) == pytest.approx(direct, rel=1e-8)
-    assert evaluation.squared_frechet(b, a) == pytest.approx(direct, rel=1e-8)
+    assert evaluation.squared_frechet(a, a) == pytest.approx(0, abs=1e-9)
 
 
 def test_feature_sets_are_64_numbers_and_the_same_each_time():
@@ -50,25 +41,6 @@ def test_feature_sets_are_64_numbers_and_the_same_each_time():
     np.testing.assert_allclose(abs(ours), abs(theirs), atol=1e-3)
 
 
-def test_random_convolutions_match_a_direct_sum():
-    model = evaluation.build_random_convolution()
-    [filters, bias], [filters_2, bias_2] = (
-        layer.get_weights() for layer in model.layers if layer.get_weights()
-    )
-    image = np.random.default_rng(3).uniform(size=(28, 28, 1))
-
-    def convolve(x, filters, bias):
-        """One row and column of padding at the end, a step of 2, then ReLU."""
-        x = np.pad(x, ((0, 1), (0, 1), (0, 0)))
-        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(0, 1))
-        windows = windows[::2, ::2]  # (n, n, channels, 3, 3)
-        return np.maximum(np.einsum("abcij,ijcf->abf", windows, filters) + bias, 0)
-
-    direct = convolve(convolve(image, filters, bias), filters_2, bias_2).mean((0, 1))
-    features = evaluation.predict_in_batches(model, image.reshape(1, 784))
-    np.testing.assert_allclose(features[0], direct, rtol=1e-4, atol=1e-6)
-
-
 def small_bernoulli_model():
     """One latent dimension, three pixels: decoder and images, for exact integrals."""
     weights, bias = np.array([[2.0, -1.0, 0.5]]), np.array([0.3, 0.0, -0.5])
@@ -83,14 +55,13 @@ def small_bernoulli_model():
     return decoder, x, log_p_x_given_z
 
 
-@pytest.mark.parametrize("prior", [(0.0, 1.0), (0.7, 0.5)])
-def test_rate_plus_distortion_exceeds_the_exact_value_by_kl_to_the_posterior(prior):
+def test_rate_plus_distortion_exceeds_the_exact_value_by_kl_to_the_posterior():
     decoder, x, log_p_x_given_z = small_bernoulli_model()
-    means, log_vars, density = [0.8, -0.3], [-1.0, 0.2], scipy.stats.norm(*prior)
+    means, log_vars, density = [0.8, -0.3], [-1.0, 0.2], scipy.stats.norm(0.7, 0.5)
     z = np.linspace(-12, 12, 20_001)
     for i, image in enumerate(x):
-        many = np.repeat(image[None], 200_000, axis=0)
-        mean, log_var = (np.full((200_000, 1), v[i]) for v in (means, log_vars))
+        many = np.repeat(image[None], 50_000, axis=0)
+        mean, log_var = (np.full((50_000, 1), v[i]) for v in (means, log_vars))
         rate, distortion = evaluation.rate_and_distortion(
             decoder, many, mean, log_var, lambda z: density.logpdf(z)[:, 0], draws=1
         )
@@ -182,65 +153,18 @@ def test_the_parts_of_the_rate_are_right_where_they_are_known():
     assert gain == pytest.approx(kl, abs=0.06)
 
 
-def test_information_is_at_most_the_logarithm_of_the_number_of_images(reference_vae):
-    encoder, _, x, mean, log_var = reference_vae
-    results = evaluation.measure_prior(encoder, x, x)
-    rate, information, to_prior = list(results.values())[:3]
-    assert 0 < information <= np.log(len(x)) + 1e-6
-    assert information + to_prior == pytest.approx(rate, abs=1e-4)
-    kl = np.asarray(vh.kl_to_prior(mean, log_var)).sum(axis=1).mean()
-    assert rate == pytest.approx(kl, abs=0.4)
-
-
-def linear_gaussian_model(d=6, latent_dim=3):
-    """x = W z + b + 0.5 noise, for which p(x) is known.
-
-    Returns the decoder, its -log p(x | z), the exact p(x), and an encoder that is close
-    to the true posterior, but not equal to it.
-    """
-    weights, bias = RNG.normal(size=(latent_dim, d)), RNG.normal(size=d)
-    decoder = keras.Sequential([keras.Input((latent_dim,)), keras.layers.Dense(d)])
-    decoder.layers[0].set_weights([weights, bias])
-    variance = 0.25
-    covariance = weights.T @ weights + variance * np.eye(d)
-    marginal = scipy.stats.multivariate_normal(bias, covariance)
-    precision = np.eye(latent_dim) + weights @ weights.T / variance
-
-    def encoder(x):
-        projected = weights @ (np.asarray(x) - bias).T / variance
-        mean = np.linalg.solve(precision, projected).T + 0.1
-        log_var = np.log(1 / np.diag(precision)) + 0.3
-        log_var = np.broadcast_to(log_var, mean.shape)
-        return mean.astype("float32"), log_var.astype("float32")
-
-    def nll(x, x_hat):
-        density = scipy.stats.norm(np.asarray(x_hat), variance**0.5)
-        return -density.logpdf(x).sum(axis=-1)
-
-    return decoder, nll, marginal, encoder
-
-
 def test_importance_bound_falls_to_the_exact_likelihood():
-    decoder, nll, marginal, encoder = linear_gaussian_model()
-    x = marginal.rvs(200, random_state=1).astype("float32")
-    groups = [1, 10, 100, 2000]
-    bounds = evaluation.importance_bound(encoder, decoder, x, 2000, groups, nll=nll)
-    bounds = bounds.mean(axis=1)
-    exact = -marginal.logpdf(x).mean()
-    assert bounds[0] > bounds[1] > bounds[2] > bounds[3] > exact - 0.02
-    assert bounds[0] - exact > 0.3, "with this encoder, one sample must not be enough"
-    assert bounds[3] == pytest.approx(exact, abs=0.03)
-
-
-def test_fitted_mixture_recovers_the_density_of_the_codes():
-    centres = np.array([[-4.0, 0], [4, 0], [0, 6]])
-    codes = centres[RNG.integers(3, size=6000)] + 0.3 * RNG.normal(size=(6000, 2))
-    samples = evaluation.sample_from_mixture(codes.astype("float32"), 3, 3000)
-    assert samples.shape == (3000, 2) and samples.dtype == "float32"
-    distance = np.linalg.norm(samples[:, None] - centres, axis=2)
-    assert (distance.min(axis=1) < 1.5).mean() > 0.99
-    shares = np.bincount(distance.argmin(axis=1)) / 3000
-    np.testing.assert_allclose(shares, 1 / 3, atol=0.05)
+    decoder, x, log_p_x_given_z = small_bernoulli_model()
+    q = np.full((1, 1), 0.8, "float32"), np.full((1, 1), 0.7, "float32")
+    draws = [1, 10, 100, 20_000]
+    bounds = evaluation.importance_bound(lambda image: q, decoder, x, draws[-1], draws)
+    z = np.linspace(-12, 12, 20_001)
+    for image, bound in zip(x, bounds.T):
+        joint = np.exp(log_p_x_given_z(image, z) + scipy.stats.norm.logpdf(z))
+        exact = -np.log(scipy.integrate.trapezoid(joint, z))
+        assert bound[0] - exact > 0.1, "one sample must not be enough here"
+        assert bound[0] > bound[1] > bound[2] > exact - 0.02
+        assert bound[3] == pytest.approx(exact, abs=0.03)
 
 
 def test_samples_of_relu_codes_are_not_negative():
@@ -276,23 +200,18 @@ def test_noiseless_model_decodes_the_mean_and_has_no_warm_up():
     assert np.array_equal(model(x), model(x)) and not callbacks
 
 
-@pytest.mark.parametrize("kind", [vh.VAE, evaluation.Noiseless])
-def test_models_pass_the_training_flag_on(kind):
+def test_the_vae_passes_the_training_flag_on():
     """Dropout acts in training, in the encoder and in the decoder, and only there."""
     image, z = keras.Input((784,)), keras.Input((10,))
     hidden = keras.layers.Dropout(0.5)(image)
-    z_mean, z_log_var = (keras.layers.Dense(10)(hidden) for _ in range(2))
-    encoder = keras.Model(image, [z_mean, z_log_var])
+    encoder = keras.Model(image, [keras.layers.Dense(10)(hidden) for _ in range(2)])
     restored = keras.layers.Dropout(0.5)(keras.layers.Dense(784)(z))
     decoder = keras.Model(z, keras.layers.Activation("sigmoid")(restored))
-    model, x = kind(encoder, decoder), vh.load_data().x_test[:8]
-    share_of_dropped = [
-        np.mean(np.asarray(model(x, training=flag)) == 0.5) for flag in (True, False)
-    ]
-    assert share_of_dropped == pytest.approx([0.5, 0], abs=0.05)
-    kl = [
-        (model(x, training=flag), float(model.losses[0]))[1] for flag in [False, True]
-    ]
+    vae, x, kl = vh.VAE(encoder, decoder), vh.load_data().x_test[:8], []
+    for flag, share in [(True, 0.5), (False, 0)]:
+        dropped = np.asarray(vae(x, training=flag)) == 0.5
+        assert dropped.mean() == pytest.approx(share, abs=0.05)
+        kl.append(float(vae.losses[0]))
     assert not np.isclose(*kl), "dropout in the encoder changes the KL term"
 
 

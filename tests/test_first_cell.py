@@ -5,7 +5,6 @@ The cell runs in IPython. A local repository stands in for the one on GitHub: Gi
 """
 
 import os
-import re
 import subprocess
 import sys
 
@@ -19,7 +18,6 @@ HOSTS = {
     "kaggle": {"KAGGLE_KERNEL_RUN_TYPE": "Interactive"},
 }
 IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-on_each_host = pytest.mark.parametrize("host", HOSTS)
 
 
 def git(folder, *arguments):
@@ -77,7 +75,7 @@ def test_it_is_short_and_collapsed_and_says_above_what_to_do():
     assert lines[0].startswith("# @title ")  # a form's title in Colab
 
 
-@on_each_host
+@pytest.mark.parametrize("host", HOSTS)
 def test_colab_and_kaggle_fetch_the_course_once(host, run_cell, tmp_path):
     empty = tmp_path / "empty"
     expected = str(empty / "vae-course" / "vae_helpers.py")
@@ -87,12 +85,11 @@ def test_colab_and_kaggle_fetch_the_course_once(host, run_cell, tmp_path):
     assert run_cell(empty, host) == expected, "a second run needs no network"
 
 
-@pytest.mark.parametrize("host", [None, "colab"])
 @pytest.mark.parametrize("folder", [".", "notebooks", "notebooks/mine", ".."])
 def test_a_renamed_clone_is_found_from_its_folders_and_from_above(
-    folder, host, run_cell, course_folder
+    folder, run_cell, course_folder
 ):
-    found = run_cell((course_folder / folder).resolve(), host)
+    found = run_cell((course_folder / folder).resolve(), "colab")
     assert found == str(course_folder / "vae_helpers.py")
 
 
@@ -116,9 +113,7 @@ def test_no_placeholder_is_left_in_a_renamed_copy(tmp_path):
     )
     assert left.stdout == ""
     text = (copy / "README.md").read_text(encoding="utf-8")
-    github, pages = (
-        "https://github.com/Some-One/re.named",
-        "Some-One.github.io/re.named",
-    )
-    assert pages in text and re.search(rf"{github[18:]}/blob/main/notebooks/01", text)
-    assert github in (copy / "tools" / "refresh.py").read_text(encoding="utf-8")
+    assert "Some-One.github.io/re.named" in text
+    assert "Some-One/re.named/blob/main/notebooks/01" in text
+    text = (copy / "tools" / "refresh.py").read_text(encoding="utf-8")
+    assert "https://github.com/Some-One/re.named" in text

@@ -31,12 +31,12 @@ class FixedNoise(keras.layers.Layer):
         return z_mean + keras.ops.exp(0.5 * z_log_var) * noise
 
 
-def dense(*before, units=20, loss="mse", optimizer=None, **options):
+def dense(*before, units=20, loss="mse", **options):
     """A compiled network of one layer for `SMALL`, after the layers `before`."""
     keras.utils.set_random_seed(2)
     layer = keras.layers.Dense(units, activation="sigmoid")
     model = keras.Sequential([keras.Input((20,)), *before, layer])
-    model.compile(optimizer or keras.optimizers.SGD(1e-2), loss, **options)
+    model.compile(keras.optimizers.SGD(1e-2), loss, **options)
     return model
 
 
@@ -83,15 +83,6 @@ def assert_as_keras(build, x=SMALL, y="x", rtol=1e-5, **options):
 # ---------------------------------------------------------------- the numbers of Keras
 
 
-@pytest.fixture
-def float64():
-    for kind in ("float64", "float32"):
-        keras.config.set_floatx(kind)
-        keras.config.set_dtype_policy(kind)
-        if kind == "float64":
-            yield
-
-
 def course_model(kind):
     keras.utils.set_random_seed(5)
     if kind == "autoencoder":
@@ -106,10 +97,8 @@ def course_model(kind):
 
 @pytest.mark.parametrize("kind", ["autoencoder", "vae"])
 def test_the_courses_models_train_as_by_keras_fit_in_float64(kind, float64, images):
-    validation = (images[:35], images[:35])
-    assert_as_keras(
-        lambda: course_model(kind), images, rtol=1e-8, validation_data=validation
-    )
+    options = dict(rtol=1e-8, validation_data=(images[:35], images[:35]))
+    assert_as_keras(lambda: course_model(kind), images, **options)
 
 
 @pytest.mark.parametrize("number", [1, 15, 16, 17])
@@ -144,10 +133,8 @@ def embedding():
     ],
 )
 def test_what_keras_trains_fit_trains(build, x, capsys):
-    assert_as_keras(build, x, SMALL, validation_data=(x, SMALL))
-    assert_as_keras(
-        build, x, SMALL, validation_data=(x, SMALL), validation_batch_size=7
-    )
+    options = dict(validation_data=(x, SMALL), validation_batch_size=7)
+    assert_as_keras(build, x, SMALL, **options)
     assert capsys.readouterr().out == ""
 
 
@@ -191,25 +178,30 @@ def test_epochs_shuffle_differently_and_every_image_is_used_once():
     assert history["placed"][0] != sum((i // 8 + 1) * i for i in range(50))
 
 
-class OfData(keras.Model):
-    """A model with a step of its own, which sums what it receives over axis 1."""
+class OwnStep(keras.Model):
+    """A model whose step sums what it receives over axis 1, with own `metrics`."""
+
+    factor = 1.0
 
     def __init__(self):
         super().__init__()
         self.sums = keras.metrics.Mean(name="sums")
 
+    metrics = property(lambda self: [self.sums])
+
     def call(self, x):
         return x
 
     def train_step(self, data):
-        self.sums.update_state(keras.ops.mean(keras.ops.sum(data, axis=1)))
+        sums = keras.ops.sum(data, axis=1)
+        self.sums.update_state(self.factor * keras.ops.mean(sums))
         return {"sums": self.sums.result()}
 
 
 def test_a_step_gets_what_keras_gives_it(capsys):
     """x alone where there are no targets; dtypes and shapes of `model.fit`."""
     for x in (SMALL, SMALL.astype("float64"), LARGE, SMALL.reshape(40, 5, 4)):
-        model, keras_own = OfData(), OfData()
+        model, keras_own = OwnStep(), OwnStep()
         for one in (model, keras_own):
             one.compile("sgd")
         ours = fit(model, x, None, epochs=1)
@@ -230,11 +222,12 @@ def test_layers_in_a_vae_are_told_that_it_trains():
         assert np.abs(moving_mean.numpy()).max() > 1e-3
 
 
-@pytest.mark.parametrize("number", [0, True, 0.0, np.float32(0.5), np.float64(2), 3])
-def test_every_number_is_a_kl_weight_that_a_callback_may_change(number):
-    vae = vh.VAE(None, None, kl_weight=number)
-    assert vae.kl_weight.dtype == "float32" and float(vae.kl_weight) == float(number)
-    vae = small_vae(kind=lambda *parts, **more: vh.VAE(*parts, number, **more))
+def test_every_number_is_a_kl_weight_that_a_callback_may_change():
+    for number in (0, True, 0.0, np.float32(0.5), np.float64(2), 3):
+        vae = vh.VAE(None, None, kl_weight=number)
+        assert vae.kl_weight.dtype == "float32"
+        assert float(vae.kl_weight) == float(number)
+    vae = small_vae(kind=lambda *parts, **more: vh.VAE(*parts, 0, **more))
     change = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: vae.kl_weight.assign(0.3 * epoch)
     )
@@ -333,22 +326,14 @@ def test_a_readers_own_error_is_shown_as_keras_shows_it(capsys):
     typo.compile("sgd")
     labels = np.arange(40) % 3
     one_hot = dense(units=3, loss="categorical_crossentropy")
-    for model, y in [(typo, SMALL), (one_hot, labels)]:
-        errors = []
+    for model, y, kind, words in [
+        (typo, SMALL, NameError, "name 'y_true' is not defined"),
+        (one_hot, labels, ValueError, "shape"),
+    ]:
         for train in (vh.fit, type(model).fit):
-            with pytest.raises(Exception) as raised:
+            with pytest.raises(kind, match=words):
                 train(model, SMALL, y, epochs=1, verbose=0)
-            errors.append(raised)
-        assert errors[0].type is errors[1].type
-        assert str(errors[0].value)[:40] == str(errors[1].value)[:40]
-    assert "y_true" in str(errors and typo_error(typo))
     assert capsys.readouterr().out == ""
-
-
-def typo_error(model):
-    with pytest.raises(NameError) as raised:
-        fit(model)
-    return raised.value
 
 
 # ---------------------------------------------------------------- left to Keras
@@ -486,7 +471,7 @@ def test_keras_backup_resumes_an_interrupted_training(tmp_path):
 
 @pytest.mark.parametrize("options", [{}, dict(shuffle=True, validation_split=0.1)])
 def test_divergence_ends_a_training_with_one_sentence(options, capsys):
-    model = dense(optimizer=keras.optimizers.SGD(1e38), loss="mae")
+    model = dense()
     model.layers[-1].activation = keras.activations.linear
     model.compile(keras.optimizers.SGD(1e38), loss="mse")
     assert len(fit(model, epochs=20, **options)["loss"]) < 20
@@ -512,16 +497,14 @@ def test_quick_mode_limits_the_epochs(monkeypatch):
 # ---------------------------------------------------------------- precision
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_trains_with_a_loss_in_float32(policy):
+def test_half_precision_trains_with_a_loss_in_float32():
     losses = []
-    for name in ("float32", policy):
+    for name in ("float32", "mixed_float16"):
         keras.config.set_dtype_policy(name)
         try:
             vae = small_vae()
             losses.append(fit(vae, epochs=20, validation_data=(SMALL, SMALL)))
-            x_hat = vae(SMALL)
-            assert vae.compute_loss(SMALL, SMALL, x_hat).dtype == "float32"
+            assert vae.compute_loss(SMALL, SMALL, vae(SMALL)).dtype == "float32"
         finally:
             keras.config.set_dtype_policy("float32")
     single, half = (loss["val_loss"][-1] for loss in losses)
@@ -559,48 +542,24 @@ def test_a_second_call_compiles_nothing_and_nothing_old_runs(compilations):
     vae.compile("sgd")
     fit(vae, epochs=1)
     assert np.array_equal(weights[0], vae.encoder.layers[-1].get_weights()[0])
-    model = OwnMetrics()
+    model = OwnStep()
     model.compile("sgd")
-    first = fit(model, epochs=1, shuffle=False)["scaled"]
+    first = fit(model, y=None, epochs=1, shuffle=False)["sums"]
     model.factor = 10.0
     model.compile(model.optimizer)
-    second = fit(model, epochs=1, shuffle=False)["scaled"]
+    second = fit(model, y=None, epochs=1, shuffle=False)["sums"]
     assert second[0] == pytest.approx(10 * first[0], rel=1e-4)
 
 
-class OwnMetrics(keras.Model):
-    """A model with a property `metrics` of its own, and an attribute in its step."""
-
-    factor = 1.0
-
-    def __init__(self):
-        super().__init__()
-        self.scaled = keras.metrics.Mean(name="scaled")
-
-    metrics = property(lambda self: [self.scaled])
-
-    def call(self, x):
-        return x
-
-    def train_step(self, data):
-        self.scaled.update_state(self.factor * keras.ops.mean(data[0]))
-        return {"scaled": self.scaled.result()}
-
-
-def test_programs_do_not_travel_with_the_model(tmp_path):
-    model = dense()
-    fit(model)
-    model.save(tmp_path / "model.keras")
-    assert keras.saving.load_model(tmp_path / "model.keras").compiled
-
-
-def test_keras_functions_are_put_back():
+def test_keras_functions_are_put_back(tmp_path):
     model = dense()
     model.fit(SMALL, SMALL, verbose=0)
     model.evaluate(SMALL, SMALL, verbose=0)
     before = model.train_function, model.test_function
     fit(model, validation_data=(SMALL, SMALL))
     assert (model.train_function, model.test_function) == before
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").compiled
     fails = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fit(model, callbacks=fails, validation_data=(SMALL, SMALL))

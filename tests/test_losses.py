@@ -33,20 +33,7 @@ def test_reconstruction_term_is_never_below_the_pixel_entropy(images):
         assert np.mean(vh.bernoulli_nll(images, guess.astype("float32"))) > entropy
 
 
-def test_kl_matches_monte_carlo():
-    rng = np.random.default_rng(0)
-    mean, log_var = np.array([0.0, 0.7, -1.5]), np.array([0.0, -2.0, 0.8])
-    q = scipy.stats.norm(mean, np.exp(0.5 * log_var))
-    z = q.rvs((400_000, 3), random_state=rng)
-    estimate = q.logpdf(z) - scipy.stats.norm.logpdf(z)
-    standard_error = estimate.std(axis=0) / len(z) ** 0.5
-    difference = np.abs(estimate.mean(axis=0) - vh.kl_to_prior(mean, log_var))
-    assert np.all(difference <= 5 * standard_error + 1e-9)
-
-
-@pytest.mark.parametrize(
-    "mean, log_var", [(0.0, 0.0), (1.3, -3.0), (-2.0, 1.0), (0.01, -0.01)]
-)
+@pytest.mark.parametrize("mean, log_var", [(0.0, 0.0), (1.3, -3.0), (-2.0, 1.0)])
 def test_kl_matches_scipy_integral(mean, log_var):
     """SciPy integrates the relative entropy of two of its own densities."""
     q, p = scipy.stats.norm(mean, np.exp(0.5 * log_var)), scipy.stats.norm
@@ -62,13 +49,6 @@ def test_kl_matches_scipy_integral(mean, log_var):
     assert kl == pytest.approx(integral, abs=1e-7)
 
 
-def test_kl_is_zero_only_at_the_prior():
-    rng = np.random.default_rng(0)
-    elsewhere = vh.kl_to_prior(rng.normal(size=1000), rng.normal(size=1000))
-    assert float(vh.kl_to_prior(np.zeros(1), np.zeros(1))[0]) == 0
-    assert np.all(np.asarray(elsewhere) > 0)
-
-
 def test_loss_is_summed_over_pixels_and_over_dimensions(images):
     model = vh.VAE(vh.build_encoder(), vh.build_decoder(), kl_weight=3.0)
     x_hat = np.asarray(model(images), "float64")
@@ -81,23 +61,16 @@ def test_loss_is_summed_over_pixels_and_over_dimensions(images):
     assert float(model.kl_tracker.result()) == pytest.approx(kl.mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize("kl_weight", [1.0, 2.5])
-def test_loss_in_the_history_is_the_sum_of_its_terms(images, kl_weight):
-    model = vh.VAE(vh.build_encoder(), vh.build_decoder(), kl_weight=kl_weight)
+def test_loss_in_the_history_is_the_sum_of_its_terms(images):
+    model = vh.VAE(vh.build_encoder(), vh.build_decoder(), kl_weight=2.5)
     model.compile(optimizer="adam", loss="mse", metrics=["mse"])
-    history = model.fit(
-        images,
-        images,
-        batch_size=16,
-        epochs=2,
-        validation_data=(images, images),
-        verbose=0,
-    ).history
+    pair = (images, images)
+    history = model.fit(*pair, 16, 2, verbose=0, validation_data=pair).history
     names = {"loss", "reconstruction", "kl", "mse"}
     assert set(history) == names | {f"val_{name}" for name in names}
     curves = {name: np.array(values) for name, values in history.items()}
     for part in ("", "val_"):
-        total = curves[f"{part}reconstruction"] + kl_weight * curves[f"{part}kl"]
+        total = curves[f"{part}reconstruction"] + 2.5 * curves[f"{part}kl"]
         assert np.allclose(curves[f"{part}loss"], total, rtol=1e-5)
 
 
@@ -136,15 +109,6 @@ def test_loss_named_in_compile_changes_no_gradient(images):
     assert all(map(np.array_equal, after_one_step("mse"), after_one_step(None)))
 
 
-@pytest.fixture
-def float64():
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
-
-
 def test_gradient_matches_finite_differences(float64, images):
     # On JAX, keras.ops.mean computes in float32.
     tf = pytest.importorskip("tensorflow")
@@ -172,24 +136,11 @@ def test_gradient_matches_finite_differences(float64, images):
         assert np.sum(slope * direction) == expected, variable.path
 
 
-def test_vae_without_targets_is_refused(images, vae):
+def test_vae_without_targets_or_with_sample_weights_is_refused(images, vae):
     with pytest.raises(ValueError, match="must both be images"):
         vae.compute_loss(images, None, vae(images))
-
-
-def test_sample_weights_are_refused(images, vae):
     with pytest.raises(AssertionError, match="VAE takes no sample weights"):
         vae.compute_loss(images, images, vae(images), np.ones(60))
-
-
-def test_kl_is_that_of_the_last_call_as_all_losses_of_keras_are(images, vae):
-    one, two = images[:30], images[30:]
-    first = vae(one)
-    vae(two)
-    loss = float(vae.compute_loss(one, one, first))
-    kl = np.asarray(vh.kl_to_prior(*vae.encoder(two))).sum(axis=1).mean()
-    nll = np.asarray(vh.bernoulli_nll(one, first)).mean()
-    assert loss == pytest.approx(nll + kl, rel=1e-6)
 
 
 def test_pca_reconstruction_matches_a_plain_svd(images):
@@ -199,13 +150,5 @@ def test_pca_reconstruction_matches_a_plain_svd(images):
     assert np.allclose(vh.pca_reconstruct(images, images, 7), by_hand, atol=1e-4)
 
 
-def test_distance_to_nearest_matches_a_plain_loop():
-    rng = np.random.default_rng(0)
-    codes, others = rng.normal(size=(5, 3)), rng.normal(size=(7, 3))
-    plain = [min(np.linalg.norm(code - other) for other in others) for code in codes]
-    assert np.allclose(vh.distance_to_nearest(codes, others), plain)
-
-
 def test_active_dimensions_counts_those_above_the_threshold():
     assert vh.active_dimensions(np.array([[0.0, 0.02, 3.0], [0.0, 0.0, 1.0]])) == 1
-    assert vh.active_dimensions(np.array([[0.0, 0.03, 3.0]])) == 2

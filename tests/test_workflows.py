@@ -1,8 +1,8 @@
-"""What GitHub runs: actions pinned by digest, the least permissions, one Python range."""
+"""What GitHub runs and `make` lists: pinned actions, one range of Pythons."""
 
 import re
+import shutil
 import subprocess
-import sys
 
 import pytest
 import yaml
@@ -11,11 +11,6 @@ import course
 from tools import check_python
 
 WORKFLOWS = sorted(course.ROOT.glob(".github/workflows/*.yml"))
-# {file: {job: what it may do beyond reading the repository}}
-MAY = {
-    "address.yml": {"write": {"contents": "write"}},
-    "pages.yml": {"deploy": {"pages": "write", "id-token": "write"}},
-}
 PINNED = re.compile(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 
@@ -31,24 +26,13 @@ def test_every_action_is_pinned_by_digest(path):
 
 
 @each_workflow
-def test_jobs_have_the_least_permissions(path):
-    workflow, may = load(path), MAY.get(path.name, {})
+def test_workflows_read_only_and_one_that_is_run_by_hand_commits(path):
+    workflow, text = load(path), path.read_text(encoding="utf-8")
     assert workflow["permissions"] in ({}, {"contents": "read"})
-    for name, job in workflow["jobs"].items():
-        assert job.get("permissions", {}) == may.get(name, {}), name
-        assert "timeout-minutes" in job, name
-        for step in job["steps"]:
-            if "checkout" in step.get("uses", "") and "contents" not in may.get(
-                name, {}
-            ):
-                assert step["with"]["persist-credentials"] is False, name
-
-
-def test_the_only_workflow_that_commits_is_run_by_hand():
-    pushing = [p.name for p in WORKFLOWS if "git push" in p.read_text(encoding="utf-8")]
-    assert pushing == ["address.yml"]
-    address = load(course.ROOT / ".github/workflows/address.yml")
-    assert list(address[True]) == ["workflow_dispatch"]  # YAML reads `on` as true
+    if path.name == "address.yml":
+        assert list(workflow[True]) == ["workflow_dispatch"]  # YAML reads `on` as true
+    else:
+        assert "contents: write" not in text and "git push" not in text
 
 
 @pytest.mark.parametrize(
@@ -70,25 +54,24 @@ def test_a_python_without_tensorflow_is_named(fact, value, words, monkeypatch):
     assert words in check_python.fault()
 
 
-def test_the_check_of_python_prints_nothing_here():
-    command = [sys.executable, "-m", "tools.check_python"]
-    ended = subprocess.run(command, cwd=course.ROOT, capture_output=True)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
-
-
 def test_the_range_of_pythons_is_the_same_everywhere():
-    low, high = (
-        ".".join(map(str, end)) for end in (check_python.LOWEST, check_python.HIGHEST)
-    )
+    ends = check_python.LOWEST, check_python.HIGHEST
+    low, high = (".".join(map(str, end)) for end in ends)
     above = f"3.{check_python.HIGHEST[1] + 1}"
     readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
     requirements = (course.ROOT / "requirements.txt").read_text(encoding="utf-8")
     assert f"Python {low} to {high}" in readme
     assert f'tensorflow<0; python_version >= "{above}"' in requirements
-    matrix = load(course.ROOT / ".github/workflows/ci.yml")["jobs"]["quick"]["strategy"]
-    rows = (
-        matrix["matrix"]["python"],
-        *(x["python"] for x in matrix["matrix"]["include"]),
-    )
-    tested = {*rows[0], *rows[1:]}
+    quick = load(course.ROOT / ".github/workflows/ci.yml")["jobs"]["quick"]
+    matrix = quick["strategy"]["matrix"]
+    tested = {*matrix["python"], *(row["python"] for row in matrix["include"])}
     assert {min(tested), max(tested)} == {low, high}
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_lists_its_commands():
+    listed = subprocess.check_output(["make"], cwd=course.ROOT, encoding="utf-8")
+    names = re.findall(r"^make (\S+) +\S", listed, flags=re.M)
+    makefile = (course.ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = " ".join(re.findall(r"^\.PHONY:(.*)", makefile, flags=re.M)).split()
+    assert names[:3] == ["run", "test", "lab"] and sorted(names) == sorted(phony)
