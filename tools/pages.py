@@ -135,7 +135,7 @@ def write(notebooks, results, explorers=None):
         for name in ("map.png", "train.png"):
             shutil.copy(course.ASSETS / name, rendered)
         images, labels, *_ = load_sample()
-        train.write(rendered / "train.html", images, labels, PUBLIC)
+        train.write(rendered / "train.html", images, labels)
         warnings = io.StringIO()
         with docutils_namespace():
             Sphinx(
@@ -334,29 +334,33 @@ def _font():
     return folder / "fonts" / "STIXTwoMath-Regular.ttf"
 
 
+def reference(name):
+    """Encoder and decoder of a reference VAE, "vae" or "vae2d"."""
+    parts = ("encoder", "decoder")
+    return [vh.load(course.REFERENCE / f"{name}_{part}.keras") for part in parts]
+
+
 def reference_map(path):
     """Write the map of the reference models, as chapter 04 does; returns its path."""
-    models = {name: vh.load(course.REFERENCE / f"{name}.keras") for name in vh.MODELS}
-    vae_2d, vae = (
-        (models[f"{name}_encoder"], models[f"{name}_decoder"])
-        for name in ("vae2d", "vae")
-    )
-    others = [vae, vh.split_autoencoder(models["autoencoder"])]
+    autoencoder = vh.load(course.REFERENCE / "autoencoder.keras")
+    others = [reference("vae"), vh.split_autoencoder(autoencoder)]
     data = vh.load_data()
-    return map_page.write(path, *vae_2d, data.x_val, data.y_val, others=others)
+    two = reference("vae2d")
+    return map_page.write(path, *two, data.x_val, data.y_val, others=others)
 
 
 def main():
     """Render the stored notebooks with the reference models' map, or its picture."""
-    picture_only = sys.argv[1:] == ["--picture"]
-    if not picture_only and not installed():
+    if sys.argv[1:] == ["--picture"]:
+        data = vh.load_data()
+        shown = data.x_val[:1000], data.y_val[:1000]
+        picture = map_page.picture(*reference("vae2d"), *shown)
+        (course.ASSETS / "map.png").write_bytes(picture)
+        return
+    if not installed():
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory() as folder:
-        path = reference_map(Path(folder, "map.html"))
-        if picture_only:
-            picture = map_page.picture(map_page.read(path), dpi=133)
-            (course.ASSETS / "map.png").write_bytes(picture)
-            return
+        reference_map(Path(folder, "map.html"))
         table = refresh.results_table(stored().values(), refresh.README_RESULTS)
         results = f"## What you should see\n\n{table}\n\n[All results](docs/results.md)"
         print(f"Read on: {write({}, results, Path(folder))}")
