@@ -49,15 +49,17 @@ function placeLabels(labels, size) {
     const beside = (middle, own, along, extent) =>
       [middle, ...placed.flatMap(other => [-1, 1].map(side =>
         other[along] + side * (other[extent] + own) / 2))];
-    const places = beside(x0, width, "x", "width").flatMap(x =>
-      beside(y0, height, "y", "height").map(y => ({ x, y, width, height })));
     // Labels that touch do not hide each other, whichever way a sum was rounded.
-    const hides = (a, b) => Math.abs(a.x - b.x) < (a.width + b.width) / 2 - 0.01
-      && Math.abs(a.y - b.y) < (a.height + b.height) / 2 - 0.01;
+    const isFree = ({ x, y }) => placed.every(other =>
+      Math.abs(x - other.x) > (width + other.width) / 2 - 0.01
+      || Math.abs(y - other.y) > (height + other.height) / 2 - 0.01);
     const cost = ({ x, y }) => Math.hypot(x - x0, y - y0)
       + (inside(x, width) === x && inside(y, height) === y ? 0 : 4 * size);
-    const free = places.filter(place => !placed.some(other => hides(place, other)));
-    placed.push(free.reduce((a, b) => cost(b) < cost(a) ? b : a));
+    let best = { x: x0, y: y0, width, height };
+    if (!isFree(best)) best = beside(x0, width, "x", "width").flatMap(x =>
+      beside(y0, height, "y", "height").map(y => ({ x, y, width, height })))
+      .filter(isFree).reduce((a, b) => cost(b) < cost(a) ? b : a);
+    placed.push(best);
   }
   return placed;
 }

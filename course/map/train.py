@@ -46,6 +46,7 @@ def write(path, x, labels, address=""):
     parts = {
         "style": (PARTS / "train.css").read_text(encoding="utf-8"),
         "learner": (PARTS / "learn.js").read_text(encoding="utf-8"),
+        "drawing": (PARTS / "drawing.js").read_text(encoding="utf-8"),
         "script": (PARTS / "train.js").read_text(encoding="utf-8"),
         "picture": f"{address}train.png",
         "count": f"{TRAINED:,}",
