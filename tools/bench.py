@@ -228,6 +228,7 @@ def growth(images, repeats):
             points.append((seconds, rows[-1]["memory"] / 1000))
         axis.loglog(values, points, "o-", label=["s per epoch", "peak memory (GB)"])
         axis.set_xticks(values, [f"{value:,}" for value in values])
+        axis.set_yticks([0.25, 0.5, 1, 2], [0.25, 0.5, 1, 2])
         axis.minorticks_off()
     axes[0].set_xlabel("images (batch 128)")
     axes[1].set_xlabel(f"batch size ({few:,} images)")

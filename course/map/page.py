@@ -15,7 +15,6 @@ import json
 import math
 import re
 import sys
-import tempfile
 import zlib
 from pathlib import Path
 
@@ -25,7 +24,9 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
+from PIL import Image
 
+import course
 from course.files import write_text
 
 PARTS = Path(__file__).parent
@@ -36,11 +37,13 @@ THRESHOLD = 0.01  # a dimension is inactive if its mean KL (nats) or sd is not a
 SHOWN = 1000  # garments on the map; more would exceed 4 MB with three models
 # Of the rounded weights, see `_rounded`. A code must be exact, compared with its cloud.
 STEPS = {"encoder": 2e-5, "decoder": 6e-5}
-CHECKED = 200  # inputs on which the page is compared with Keras
 PAIRS = 8  # of z and its negative: so many, or one a dimension, estimate -ELBO
 CELLS = 96  # the density is computed on so many cells along each side of the map
 GAP = 0.1  # a gap has less than this fraction of the prior's density
-
+ALT = (
+    "What is decoded at 14 x 14 places of the map, with the codes of 1,000 garments, "
+    "coloured and named by class; four places on the way from boot to bag enlarged."
+)
 
 # A ring on the map, as the pages' icon.
 ICON = (
@@ -52,16 +55,7 @@ ICON = (
 # ---------------------------------------------------------------- the page
 
 
-def write(
-    path,
-    encoder,
-    decoder,
-    x,
-    labels,
-    title="The map of garments",
-    others=(),
-    address="",
-):
+def write(path, encoder, decoder, x, labels, others=()):
     """Write the page of one or several models (about 4 MB for the course's three).
 
     Args:
@@ -73,28 +67,19 @@ def write(
             1,000 are on the map. All give the density of codes and each dimension's
             mean KL.
         labels: the classes of `x`, (n,), integers from 0 to 9.
-        title: the page's title, plain text.
         others: further models for the same page, pairs (encoder, decoder).
-        address: the address of the folder that holds the share picture map.png,
-            ending in "/"; pages that quote this one need it.
 
     Returns:
-        The path of the page, for `show`. If `path` cannot be written, a message is
-        printed, and the page is a temporary file.
+        The path of the page, for `show`.
 
     Raises:
-        ValueError: an argument is not as described. The message says which and why.
+        OSError: the file cannot be written.
+        ValueError: an image is not as described, or a layer is none that the page can
+            compute. The message says which and why.
     """
-    x, labels = vh.check_images(x).astype("float32"), np.asarray(labels)
-    if labels.shape != (len(x),) or not np.isin(labels, range(10)).all():
-        raise ValueError(
-            f"labels must be {len(x)} classes from 0 to 9, one for each image; "
-            f"got the shape {labels.shape}."
-        )
-    models = [_described(*pair, x) for pair in [(encoder, decoder), *others]]
-    shown = labels[:SHOWN]
+    x, shown = vh.check_images(x).astype("float32"), np.asarray(labels[:SHOWN])
     page = {
-        "models": models,
+        "models": [describe(*pair, x) for pair in [(encoder, decoder), *others]],
         "classes": vh.CLASS_NAMES,
         "labels": shown.astype("uint8"),
         "pictures": np.rint(x[:SHOWN] * 255).astype("uint8"),
@@ -103,63 +88,17 @@ def write(
             int(i) for label in range(10) for i in np.flatnonzero(shown == label)[:2]
         ],
         "images": len(x),
-        "checked": CHECKED,
         "threshold": THRESHOLD,
     }
     parts = {
-        "title": html.escape(title),
         "style": (PARTS / "page.css").read_text(encoding="utf-8"),
         "script": "".join((PARTS / s).read_text(encoding="utf-8") for s in SCRIPTS),
         "data": _packed(page),
-        "picture": html.escape(f"{address}map.png"),
         "icon": ICON,
     }
     text = (PARTS / "page.html").read_text(encoding="utf-8")
-    text = re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], text)
-    path = Path(path)
-    try:
-        write_text(path, text)
-    except OSError as error:
-        path = Path(tempfile.mkdtemp(), path.name)
-        write_text(path, text)
-        print(f"{error} For now, the page is {path}")
-    return path
-
-
-def read(path):
-    """What the page at `path` holds: a dictionary with models, labels, pictures, ...
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: the file was not made by `write`.
-    """
-    page = Path(path).read_text(encoding="utf-8", errors="replace")
-    script = r'<script type="application/json" id="model">(.*?)</script>'
-    match = re.search(script, page)
-    if not match:
-        raise ValueError(f"{Path(path).name} is not a page that page.write made.")
-    return _unpacked(json.loads(match[1]))
-
-
-def _unpacked(stored):
-    """What `_packed` got, of its JSON."""
-    data = zlib.decompress(base64.b64decode(stored["arrays"]))
-
-    def unpacked(value):
-        if isinstance(value, dict) and "start" in value:
-            kind, shape, start = value["type"], value["shape"], value["start"]
-            count = math.prod(shape)
-            if kind != "int16":
-                return np.frombuffer(data, kind, count, start).reshape(shape)
-            low, high = np.frombuffer(data, "int8", 2 * count, start).reshape(2, *shape)
-            return low + np.int16(256) * high
-        if isinstance(value, dict):
-            return {key: unpacked(inner) for key, inner in value.items()}
-        return (
-            [unpacked(inner) for inner in value] if isinstance(value, list) else value
-        )
-
-    return unpacked(stored["page"])
+    write_text(Path(path), re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], text))
+    return Path(path)
 
 
 def _packed(page):
@@ -187,41 +126,7 @@ def _packed(page):
     return json.dumps(stored).replace("<", "\\u003c")
 
 
-# ---------------------------------------------------------------- the arithmetic
-
-
-def decode(model, z):
-    """Images (n, 784) of codes z (n, d), computed as the page computes them.
-
-    `model` is one of the models of `read`.
-
-    Raises:
-        ValueError: z is not finite, or has another shape.
-    """
-    z, dimensions = np.asarray(z, "float64"), model["dimensions"]
-    if z.ndim != 2 or z.shape[1] != dimensions or not np.isfinite(z).all():
-        raise ValueError(
-            f"z must be finite codes (n, {dimensions}); "
-            f"got the shape {z.shape}, or values that are not finite."
-        )
-    return _forward(model["decoder"], z)
-
-
-def encode(model, x):
-    """z_mean and z_log_var of images x (n, 784), each (n, d), as the page does.
-
-    For an autoencoder, the codes and None.
-    """
-    return _split(model, _forward(model["encoder"], vh.check_images(x)))
-
-
-def score(model, x):
-    """-ELBO of images x (n, 784) in nats, (n,), as the page estimates it.
-
-    The mean over the page's fixed draws of z; for an autoencoder, the reconstruction
-    error of the code in nats.
-    """
-    return _score(model, x, model["noise"])
+# ---------------------------------------------------------------- what it holds
 
 
 def _noise(dimensions, seed):
@@ -239,96 +144,45 @@ def _noise(dimensions, seed):
     return np.concatenate([half, -half])
 
 
-def _score(model, x, noise):
-    """-ELBO (n,) of images x (n, 784) in nats, with draws `noise` (k, d)."""
-    z_mean, z_log_var = encode(model, x)
-    sd = 0 if z_log_var is None else np.exp(0.5 * z_log_var)
-    kl = 0 if z_log_var is None else vh.kl_to_prior(z_mean, z_log_var)
-    errors = [vh.bernoulli_nll(x, decode(model, z_mean + sd * draw)) for draw in noise]
-    return np.mean(errors, axis=0) + np.sum(kl, axis=-1)
-
-
-def _forward(layers, x):
-    x = np.asarray(x, "float64")  # as JavaScript computes
-    for layer in layers:
-        activation = keras.activations.get(layer["activation"])
-        sums = x @ layer["kernel"].astype("float64")
-        x = np.asarray(activation(sums * layer["scale"] + layer["bias"]))
-    return x
-
-
-def _split(model, codes):
-    dimensions = model["dimensions"]
-    is_vae = codes.shape[1] == 2 * dimensions
-    return codes[:, :dimensions], codes[:, dimensions:] if is_vae else None
-
-
-# ---------------------------------------------------------------- what it holds
-
-
-def _described(encoder, decoder, x):
-    """What the page holds of one model: weights, codes, plane, density, differences."""
-    z_mean, z_log_var = _encode(encoder, x)
+def describe(encoder, decoder, x):
+    """What the page holds of one model: weights, codes, plane and density (a dict)."""
+    codes = encoder.predict(x, batch_size=1000, verbose=0)
+    z_mean, z_log_var = codes if isinstance(codes, list) else (codes, None)
     dimensions, is_vae = z_mean.shape[1], z_log_var is not None
-    kind = "VAE" if is_vae else "Autoencoder"
     noise = _noise(dimensions, vh.SEED) if is_vae else np.zeros((1, dimensions))
-    exact = {
+    scale = float(np.abs(z_mean[:SHOWN]).max()) / 32767 or 1.0
+    use = np.std(z_mean, axis=0)
+    if is_vae:
+        use = np.mean(vh.kl_to_prior(z_mean, z_log_var), axis=0)
+    kind = "VAE" if is_vae else "Autoencoder"
+    return {
         "name": f"{kind}, {dimensions} dimension{'s' * (dimensions != 1)}",
         "dimensions": dimensions,
-        "encoder": _dense_layers(encoder, "encoder", 784),
-        "decoder": _dense_layers(decoder, "decoder", dimensions),
+        "encoder": _rounded(_dense_layers(encoder), STEPS["encoder"]),
+        "decoder": _rounded(_dense_layers(decoder), STEPS["decoder"]),
         "noise": noise.astype("float32"),
+        "unit": "nats" if is_vae else "sd",
+        "use": use.round(6).tolist(),
+        "near": _reach(z_mean[:SHOWN]),
+        "codes": np.rint(z_mean[:SHOWN] / scale).astype("int16"),
+        "scale": scale,
+        "excess": _excess(decoder, x[:SHOWN], z_mean, z_log_var, noise),
+        **_plane(z_mean, z_log_var),
     }
-    width = len(exact["decoder"][-1]["bias"])
-    if width != 784:
-        raise ValueError(f"decoder must return images of 784 pixels, not {width}.")
-    model = exact | {part: _rounded(exact[part], STEPS[part]) for part in STEPS}
-    if is_vae:
-        use = np.asarray(vh.kl_to_prior(z_mean, z_log_var)).mean(axis=0)
-    else:
-        use = z_mean.std(axis=0)
-    model |= {"unit": "nats" if is_vae else "sd", "use": use.round(6).tolist()}
-    model["differences"] = _compare(model, exact, x[:CHECKED])
-    model["sampling_sd"] = _sampling_sd(exact, x[:CHECKED]) if is_vae else 0.0
-    codes = z_mean[:SHOWN]
-    model["near"] = _reach(codes)
-    scale = float(np.abs(codes).max()) / 32767 or 1.0
-    model |= {"codes": np.rint(codes / scale).astype("int16"), "scale": scale}
-    model |= _plane(z_mean, z_log_var)
-    shown = x[:SHOWN]
-    excess = score(exact, shown) - vh.bernoulli_nll(shown, shown)  # the pixels' entropy
-    model["excess"] = np.quantile(excess, np.linspace(0, 1, 101)).astype("float32")
-    return model
 
 
-def _draws(model):
-    """Codes (`CHECKED`, d) from N(0, I), always the same."""
-    return np.random.default_rng(vh.SEED).normal(size=(CHECKED, model["dimensions"]))
-
-
-def _compare(model, exact, x):
-    """The largest differences between the page and the model in double precision.
-
-    Of pixels, decoded from `_draws` and from the codes of images x; of those codes; and
-    of -ELBO in nats. Double precision, because in Keras' float32 a pixel near 1 is
-    rounded by up to 3e-8, where -log(1 - pixel) is clipped at 1e-7: an autoencoder with
-    such pixels can be wrong by 30 nats.
-    """
-    z_mean, _ = encode(exact, x)
-    z = np.concatenate([_draws(exact), z_mean])
-    differences = {
-        "pixels": decode(model, z) - decode(exact, z),
-        "codes": encode(model, x)[0] - z_mean,
-        "nats": score(model, x) - score(exact, x),
-    }
-    # The page prints three decimals. Rounded up, they remain an upper bound.
-    return {k: math.ceil(1000 * np.abs(v).max()) / 1000 for k, v in differences.items()}
-
-
-def _sampling_sd(exact, x):
-    """The standard deviation of -ELBO of images x over ten sets of draws, in nats."""
-    sets = [_score(exact, x, _noise(exact["dimensions"], s)) for s in range(10)]
-    return float(np.var(sets, axis=0, ddof=1).mean() ** 0.5)
+def _excess(decoder, x, z_mean, z_log_var, noise):
+    """Percentiles (101,) over images x of -ELBO minus the pixels' entropy, in nats."""
+    z_mean, sd = z_mean[: len(x)], 0
+    excess = -np.asarray(vh.bernoulli_nll(x, x))
+    if z_log_var is not None:
+        z_log_var = z_log_var[: len(x)]
+        sd = np.exp(0.5 * z_log_var)
+        excess += np.sum(vh.kl_to_prior(z_mean, z_log_var), axis=1)
+    for draw in noise.astype("float32"):
+        x_hat = decoder.predict(z_mean + sd * draw, batch_size=1000, verbose=0)
+        excess += np.asarray(vh.bernoulli_nll(x, x_hat)) / len(noise)
+    return np.quantile(excess, np.linspace(0, 1, 101)).astype("float32")
 
 
 def _reach(codes):
@@ -399,84 +253,33 @@ def _plane(z_mean, z_log_var):
     }
 
 
-def _encode(encoder, x):
-    """z_mean and z_log_var of images x (n, 784), each (n, d), or codes and None."""
-    if getattr(encoder, "input_shape", (None, 784)) != (None, 784):
-        raise ValueError(
-            "encoder must take images (n, 784); "
-            f"this one takes the shape {encoder.input_shape}."
-        )
-    codes = encoder(x)
-    codes = list(codes) if isinstance(codes, (list, tuple)) else [codes, None]
-    if len(codes) != 2:
-        raise ValueError(
-            "encoder must return z_mean and z_log_var, or an autoencoder's codes; "
-            f"this one returns {len(codes)} outputs."
-        )
-    codes = [None if code is None else np.asarray(code) for code in codes]
-    if codes[1] is not None and codes[0].shape != codes[1].shape:
-        raise ValueError(
-            "z_mean and z_log_var must have one shape; "
-            f"the encoder's have {codes[0].shape} and {codes[1].shape}."
-        )
-    if not all(code is None or np.isfinite(code).all() for code in codes):
-        raise ValueError("encoder returns values that are not finite: retrain it.")
-    return codes
+def _dense_layers(model):
+    """The layers of an encoder or decoder: dictionaries of activation, kernel and bias.
 
-
-def _dense_layers(model, name, width):
-    """The layers of an encoder or decoder (`name`) that takes `width` numbers.
-
-    Two last layers that take the same numbers, z_mean and z_log_var, become one.
-
-    Returns:
-        A list of dictionaries with activation, a name; kernel, (inputs, units); bias,
-        (units,); and scale, 1, by which the page multiplies the kernel.
+    Two heads of an encoder, z_mean and z_log_var, become one layer.
 
     Raises:
-        ValueError: the page cannot compute a layer, or the shapes do not fit.
+        ValueError: the page cannot compute a layer.
     """
     dense = []
-    for layer in getattr(model, "layers", [model]):
+    for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
-        if not isinstance(layer, keras.layers.Dense):
-            where, kind = getattr(layer, "name", name), type(layer).__name__
+        activation = getattr(getattr(layer, "activation", None), "__name__", None)
+        if not isinstance(layer, keras.layers.Dense) or activation not in ACTIVATIONS:
             raise ValueError(
-                f"{name} must consist of Dense layers; '{where}' is of type {kind}."
+                f"The page cannot compute layer '{layer.name}': it knows Dense layers "
+                f"with the activation {', '.join(ACTIVATIONS)}."
             )
-        where = f"layer '{layer.name}' of the {name}"
-        function = layer.activation
-        activation = getattr(function, "__name__", type(function).__name__)
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"{where} has the activation {activation}; "
-                f"the page supports {', '.join(ACTIVATIONS)}."
-            )
-        kernel = np.asarray(layer.kernel)
-        if not np.isfinite(kernel).all():
-            raise ValueError(f"{where} has weights that are not finite: retrain it.")
-        bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(layer.units)
-        dense.append((kernel, bias, activation, where))
-    if len(dense) > 1 and len(getattr(model, "outputs", ())) == 2:
+        kernel, *bias = layer.get_weights()
+        bias = bias[0] if bias else np.zeros(layer.units)
+        dense.append({"activation": activation, "kernel": kernel, "bias": bias})
+    if len(model.outputs) == 2:
         *dense, mean, log_var = dense
-        if mean[0].shape != log_var[0].shape or mean[2] != log_var[2]:
-            raise ValueError(
-                f"{name} must end in two layers of one size and activation, "
-                "z_mean and z_log_var."
-            )
-        kernel, bias = (
-            np.concatenate(both, axis=-1) for both in zip(mean[:2], log_var[:2])
-        )
-        dense.append((kernel, bias, *mean[2:]))
-    for kernel, _, _, where in dense:
-        if len(kernel) != width:
-            raise ValueError(f"{where} takes {len(kernel)} inputs, but gets {width}.")
-        width = kernel.shape[1]
-    return [
-        {"activation": activation, "kernel": kernel, "scale": 1.0, "bias": bias}
-        for kernel, bias, activation, _ in dense
-    ]
+        for part in ("kernel", "bias"):
+            mean[part] = np.concatenate([mean[part], log_var[part]], axis=-1)
+        dense.append(mean)
+    return dense
 
 
 def _rounded(layers, step):
@@ -508,28 +311,17 @@ def show(path):
 
     The frame holds the page itself, so no server is needed, and a link that opens it in
     a new tab. Jupyter displays the frame in a trusted notebook, such as one that has
-    just been run; elsewhere a picture of the first model's map is displayed.
+    just been run; elsewhere a picture of the course's own map is displayed.
 
     The notebook then contains the page, up to 4 MB: `tools.refresh.strip_explorer`
     removes it before a notebook is stored.
-
-    Raises:
-        OSError, ValueError: as `read`.
     """
-    page, text = read(path), Path(path).read_text(encoding="utf-8")
-    model = page["models"][0]
-    inactive = [i for i, u in enumerate(model["use"]) if not u > page["threshold"]]
-    note = "no dimension is inactive"
-    if inactive:
-        note = f"inactive dimensions: {', '.join(map(str, inactive))}"
-    alt = (
-        f"A map of the codes of {len(page['labels'])} garments, coloured by class "
-        f"({model['name']}), and the images decoded at 49 places of it; {note}."
-    )
-    outputs = {"text/plain": alt, "text/html": iframe(f'srcdoc="{html.escape(text)}"')}
+    text = Path(path).read_text(encoding="utf-8")
+    outputs = {"text/plain": ALT, "text/html": iframe(f'srcdoc="{html.escape(text)}"')}
     if "google.colab" not in sys.modules:  # Colab would display both
-        outputs["image/png"] = base64.b64encode(picture(page)).decode()
-    metadata = {"image/png": {"alt": alt}, "explorer": Path(path).name}
+        png = (course.ASSETS / "map.png").read_bytes()
+        outputs["image/png"] = base64.b64encode(png).decode()
+    metadata = {"image/png": {"alt": ALT}, "explorer": Path(path).name}
     display(outputs, raw=True, metadata=metadata)
 
 
@@ -545,42 +337,29 @@ def iframe(source):
     )
 
 
-def picture(page, dpi=90):
-    """The first model's map, and the images decoded at 7 x 7 places of it, as PNG."""
-    model, labels, side = page["models"][0], page["labels"], 7
-    with plt.style.context("petroff10"):
-        figure, (left, right) = plt.subplots(
-            1, 2, figsize=(9, 4.5), layout="constrained"
-        )
-        points = (model["codes"] * model["scale"] - model["centre"]) @ model["axes"].T
-        for label in np.unique(labels):
-            own = points[labels == label]
-            left.scatter(*own.T, s=5, color=f"C{label}", linewidth=0)
-            left.annotate(
-                page["classes"][label],
-                np.median(own, axis=0),
-                ha="center",
-                fontsize=9,
-                bbox={"boxstyle": "round,pad=0.1", "facecolor": "w", "linewidth": 0},
-            )
-    origin = -model["centre"] @ model["axes"].T
-    for sd in (1, 2, 3):
-        circle = plt.Circle(origin, sd, fill=False, color="0.3", linewidth=0.8)
-        left.add_patch(circle)
-    middle, half = np.array(model["middle"]), model["half"]
+def picture(encoder, decoder, x, labels):
+    """The map of a two-dimensional VAE, with four of its places enlarged, as PNG."""
+    codes, side, limit = encoder.predict(x, verbose=0)[0], 14, 2.8
     # The images stand at the middles of equal squares, from the top left.
-    steps = (np.arange(side) + 0.5) / side * 2 - 1
-    places = middle + half * np.stack(np.meshgrid(steps, -steps), axis=-1)
-    images = decode(model, model["centre"] + places.reshape(-1, 2) @ model["axes"])
-    tiles = images.reshape(side, side, 28, 28).swapaxes(1, 2).reshape(side * 28, -1)
-    right.imshow(tiles, "gray", vmin=0, vmax=1, interpolation="none")
-    low, high = middle - half, middle + half
-    left.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
-    left.set_title(f"codes, and N(0, I) at 1, 2, 3 sd: {model['name']}", fontsize=10)
-    right.set_title("decoded at 49 places of the same map", fontsize=10)
+    steps = limit * ((np.arange(side) + 0.5) / side * 2 - 1)
+    places = np.stack(np.meshgrid(steps, -steps), axis=-1).reshape(-1, 2)
+    boot, bag = (np.median(codes[labels == label], axis=0) for label in (9, 8))
+    way = np.linspace(boot, 1.6 * bag, 4)  # on to where no other garment is near
+    images = decoder.predict(np.vstack([places, way]), verbose=0)
+    tiles = images[:-4].reshape(side, side, 28, 28).swapaxes(1, 2)
+    four = images[-4:].reshape(2, 2, 28, 28).swapaxes(1, 2)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.73), layout="constrained")
+    left.imshow(tiles.reshape(side * 28, -1), "gray", extent=2 * (-limit, limit))
+    left.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    vh.scatter_classes(left, codes, labels)
+    left.plot(*way.T, "o-", markersize=9, markerfacecolor="none", color="w", mew=2)
+    right.imshow(four.reshape(56, 56), "gray")
+    right.set_title("from boot to bag", fontsize=15)
     for axes in (left, right):
         axes.set(xticks=[], yticks=[])
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    drawn, file = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=133)
     plt.close(figure)
+    few = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
+    few.save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -19,7 +19,7 @@ TRAINED, SHOWN = 3000, 500
 PICKED = (0, 1, 3, 8, 9)  # classes: of each, a garment is shown and reconstructed
 
 
-def write(path, x, labels, address=""):
+def write(path, x, labels):
     """Write the page, about a megabyte. The same data give the same page.
 
     Args:
@@ -27,8 +27,6 @@ def write(path, x, labels, address=""):
         x: at least 3,500 images (n, 784) in [0, 1]. The page trains on 3,000, reduced
             to 14 x 14 pixels, and shows the first 500, on which it does not train.
         labels: the classes of `x`, (n,), integers from 0 to 9.
-        address: the address of the folder that holds the page and its share picture
-            train.png, ending in "/"; pages that quote this one need it.
 
     Returns:
         The path of the page.
@@ -48,7 +46,6 @@ def write(path, x, labels, address=""):
         "learner": (PARTS / "learn.js").read_text(encoding="utf-8"),
         "drawing": (PARTS / "drawing.js").read_text(encoding="utf-8"),
         "script": (PARTS / "train.js").read_text(encoding="utf-8"),
-        "picture": f"{address}train.png",
         "count": f"{TRAINED:,}",
         "data": json.dumps({
             "classes": CLASS_NAMES,
