@@ -10,7 +10,7 @@ const restored = part.reconstruction.getContext("2d");
 const small = document.createElement("canvas").getContext("2d");  // the pad's pixels
 small.canvas.width = small.canvas.height = 28;
 const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-let sliders = [], waiting = false, timer;
+let sliders = [], waiting = false, news = "", timer;
 
 function frame() {
   waiting = false;
@@ -32,9 +32,11 @@ function change() {  // at most one frame at a time; words follow when the hand 
 function say() {
   const at = state.point.map(value => number(value, 1)).join(", "), words = inWords(state.z);
   part.status.textContent = state.isOff
-    ? `Off the map; its nearest place is ${at}. The code is ${words}.`
-    : `At ${at}: ${words}${isGap(state.point) ? ", in a gap" : ""}.`;
-  part["picture-title"].textContent = state.isOff ? "Decoded off the map" : "Decoded here";
+    ? `${news}Off the map; its nearest place is ${at}. The code is ${words}.`
+    : `${news}At ${at}: ${words}${isGap(state.point) ? ", in a gap: few garments here" : ""}.`;
+  news = "";
+  part["picture-title"].textContent = state.isOff ? "Decoded here (a code off this map)"
+    : "Decoded here";
   part.picture.setAttribute("aria-label",
     `The decoded garment. ${part.status.textContent}`);
 }
@@ -56,8 +58,8 @@ function setPoint(point) {
 // ---- models and views
 
 function choose(model) {
-  Object.assign(state, { model, draws: [], path: [] });
-  part.film.hidden = part["cloud-strip"].hidden = true;
+  Object.assign(state, { model, path: [] });
+  part.film.hidden = true;
   part.models.querySelectorAll("input")[page.models.indexOf(model)].checked = true;
   part.map.setAttribute("aria-label", `Map of codes: ${model.name}`);
   const { dataset } = document.documentElement;  // which sentences the style shows
@@ -166,13 +168,16 @@ function addressOf() {
     i % step === 0 || i === length - 1);
   const place = stops.length > 1 ? `path=${stops.map(asText).join(";")}`
     : state.isOff ? `z=${asText(state.z)}` : `at=${asText(state.point)}`;
-  return `${location.href.split("#")[0]}#model=${nameOf(state.model)}&${place}`;
+  return `${location.href.split("#")[0]}#model=${nameOf(state.model)}`
+    + `&image=${state.picked}&${place}`;
 }
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   const model = page.models.find(model => nameOf(model) === given.get("model"));
   if (!model) return;
   state.moves = false;
+  state.picked = Number(given.get("image") ?? state.picked);
+  restore();
   choose(model);
   if (given.has("at")) setPoint(asNumbers(given.get("at")));
   if (given.has("z")) setCode(asNumbers(given.get("z")));
@@ -190,6 +195,7 @@ part.link.onclick = async () => {
     history.replaceState(null, "", address);
     part.copied.textContent = "The link is in the address bar.";
   }
+  setTimeout(() => part.copied.textContent = "", 3000);
 };
 
 // ---- until the first touch: around a boot, a bag and a dress
@@ -265,18 +271,17 @@ part.map.onpointerdown = event => {
   pressed = [event.clientX, event.clientY];
   part.map.setPointerCapture(event.pointerId);
   if (part.path.checked) startPath(pointAt(...pressed));
-  else if (event.pointerType !== "mouse") setPoint(pointAt(...pressed));
+  else setPoint(pointAt(...pressed));
 };
 part.map.onpointermove = event => {
-  stopMoving();
-  const point = pointAt(event.clientX, event.clientY);
-  if (pressed && part.path.checked) extendPath(point);
-  else if (pressed || event.pointerType === "mouse" && !part.path.checked) setPoint(point);
+  const move = part.path.checked ? extendPath : setPoint;
+  if (pressed) move(pointAt(event.clientX, event.clientY));
 };
 part.map.onpointerup = event => {
   const x = event.clientX, y = event.clientY;
   if (part.path.checked) endPath();
-  else if (pressed && Math.hypot(x - pressed[0], y - pressed[1]) < 8) pick(pointAt(x, y));
+  else if (pressed && Math.hypot(x - pressed[0], y - pressed[1]) < 8)
+    pick(pointAt(x, y), 40 * state.model.half / part.map.clientWidth);  // 20 pixels
   pressed = null;
 };
 part.map.onpointercancel = () => pressed = null;
@@ -290,13 +295,17 @@ part.map.onkeydown = event => {
   else pick(state.point);
   event.preventDefault();
 };
-function pick(point) {  // the nearest garment
-  state.picked = nearestOnMap(point, 1)[0]?.[1] ?? state.picked;
+function pick(point, reach = Infinity) {  // the nearest garment, if it is so near
+  const [nearest] = nearestOnMap(point, 1);
+  if (!nearest || nearest[0] > reach) return;
+  state.picked = nearest[1];
   restore();
   setCode(state.measured.mean);
+  news = `Picked: ${page.classes[page.labels[state.picked]]}. `;
 }
 function restore() {
   state.image = picture(state.picked);
+  part.erase.checked = false;
   part.picked.textContent = `${page.classes[page.labels[state.picked]]}, from the map`;
   encodeImage();
   change();
@@ -308,6 +317,8 @@ part.restore.onclick = restore;
 function encodeImage() {
   const { model, image } = state, measured = state.measured = measure(model, image);
   state.isNew = false;
+  state.draws = [];
+  part["cloud-strip"].hidden = true;
   grey(restored, decode(model, measured.mean));
   paintPad();
   const isVae = measured.logVar !== null, total = isVae ? "\u2212ELBO" : "reconstruction";
@@ -334,7 +345,7 @@ function updatePosterior() {
   const { logEvidence, isExact } = state.posterior, { bound } = state.measured;
   paintZoom();
   part["posterior-note"].textContent = `\u2212log p(x) ${number(-logEvidence, 1)},
-    \u2212ELBO ${number(bound, 1)}, gap ${number(bound + logEvidence, 1)}
+    \u2212ELBO ${number(bound, 1)}, encoder gap ${number(bound + logEvidence, 1)}
     nats${isExact ? "" : " (being refined)"}.`;
   if (!isExact) requestAnimationFrame(() => {
     if (state.model === model && state.image === image) updatePosterior();
@@ -392,10 +403,13 @@ part.pad.onkeydown = event => {
   if (way) paintPad();
   else if (event.key === " ") stroke(cursor);
   else return;
+  part.cursor.textContent = `Row ${cursor[1] + 1}, column ${cursor[0] + 1}`
+    + (way ? "." : part.erase.checked ? ", erased." : ", drawn.");
   event.preventDefault();
 };
 part.pad.onfocus = part.pad.onblur = paintPad;
 part.empty.onclick = () => {
+  part.erase.checked = false;
   state.image = new Float32Array(784);
   drawn();
 };
@@ -432,6 +446,7 @@ function resize() {
 function restyle() {
   readStyle();
   paintGround();
+  if (state.posterior) paintZoom();
 }
 
 // A notebook that is in a frame itself (Colab, Kaggle, VS Code) may refuse new tabs. A
@@ -459,7 +474,7 @@ async function start() {
   part.images.textContent = page.images.toLocaleString("en");
   part.link.hidden = !/^(http|file)/.test(location.protocol);
   document.documentElement.classList.toggle("embedded", isEmbedded);
-  if (innerWidth < 900) part.encoded.open = false;
+  if (innerWidth < 900 || isEmbedded) part.encoded.open = false;
   state.moves = !calm.matches;
   state.model = page.models[0];
   resize();

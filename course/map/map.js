@@ -59,7 +59,7 @@ function inWords(z) {
     .filter(([, count], k) => k === 0 || k === 1 && count >= 3)
     .map(([label]) => plural(page.classes[label])).join(" and ");
   if (!names) return "no garments are shown";
-  return near.size ? `near ${names}` : `far from all garments, least from ${names}`;
+  return near.size ? `near ${names}` : `far from all garments; ${names} are nearest`;
 }
 
 function grey(context, image, left = 0, top = 0) {
@@ -210,19 +210,20 @@ function paintZoom() {  // the posterior magnified
   drawCloud(context, toXY(mean), unit, 1);
 }
 
-// The decoded image beside the ring, where no finger hides it.
+// On a phone the decoded image is in a corner of the map, away from ring and finger.
 function paintBubble(x, y, scale) {
-  const side = Math.min(112 * scale, 0.27 * ground.width), size = ground.width;
-  const left = Math.min(Math.max(x - side / 2, 4), size - side - 4);
-  const above = y - side - 30 * scale, top = above > 4 ? above : y + 30 * scale;
-  map.fillStyle = style.ink;
-  map.fillRect(left - 2 * scale, top - 2 * scale, side + 4 * scale, side + 4 * scale);
-  map.imageSmoothingEnabled = false;
-  map.drawImage(part.picture, left, top, side, side);
+  const size = ground.width, side = Math.min(112 * scale, 0.27 * size);
+  const edge = 4 * scale, left = x < size / 2 ? size - side - edge : edge;
+  if (part.picture.offsetParent === null) {
+    map.fillStyle = style.ink;
+    map.fillRect(left - edge / 2, edge / 2, side + edge, side + edge);
+    map.imageSmoothingEnabled = false;
+    map.drawImage(part.picture, left, edge, side, side);
+  }
   if (!state.moves) return;
   map.font = `600 ${15 * scale}px system-ui, sans-serif`;
   write(map, "Drag me", Math.min(Math.max(x, 40 * scale), size - 40 * scale),
-    top > y ? y - 22 * scale : Math.min(y + 24 * scale, size - 10 * scale), scale);
+    Math.min(y + 24 * scale, size - 10 * scale), scale);
 }
 
 function paint() {  // a frame
