@@ -16,13 +16,13 @@ myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
 html_theme = "furo"
-html_title = "VAE vs. autoencoder"
+html_title = "VAE vs. autoencoder on Fashion-MNIST"
 html_css_files = ["pages.css"]
 html_js_files = ["pages.js"]
 nb_code_prompt_show = "Show {type}"
 html_copy_source = False
 html_show_copyright = False
-html_show_search_summary = False  # a page opened from a file may not fetch others
+html_use_index = False
 suppress_warnings = ["toc.no_title"]  # a reader's own notebook may lack a heading
 
 

@@ -199,7 +199,9 @@ def decoded(tab, z):
     return 255 * np.array(tab.evaluate(image, list(map(float, z)))).clip(0, 1)
 
 
-def test_mouse_over_the_map_decodes_what_lies_there(tab):
+def test_mouse_drags_the_ring_and_decodes_what_lies_there(tab):
+    tab.mouse.move(*on_map(tab, [0.0, 0.0]))
+    tab.mouse.down()
     for point in ([1.0, -0.5], [-1.0, 1.5]):
         tab.mouse.move(*on_map(tab, point))
         assert np.allclose(state(tab, "z"), point, atol=0.03)
@@ -211,10 +213,11 @@ def test_click_picks_a_garment_and_off_the_map_the_page_says_so(tab):
     choose(tab, "VAE, 10")
     tab.mouse.click(*on_map(tab, [0.5, 0.5]))
     tab.wait_for_selector("#status:has-text('Off the map; its nearest place is')")
-    assert tab.inner_text("#picture-title") == "Decoded off the map"
+    assert tab.inner_text("#picture-title") == "Decoded here (a code off this map)"
     rows = tab.locator("#nats tr").all_inner_texts()
     numbers = [float(row.split("\t")[1].replace("\u2212", "-")) for row in rows]
     assert abs(numbers[0] + numbers[1] - numbers[2]) < 0.11
+    tab.mouse.down()
     tab.mouse.move(*on_map(tab, [0.0, 0.0]))
     tab.wait_for_selector("#status:has-text('At ')")
 

@@ -412,7 +412,10 @@ def test_words_name_the_neighbours_of_the_code_and_not_of_its_place(
     results = in_node(path, task)
     for model, found in zip(models.values(), results):
         words, off, by_place = zip(*found)
-        named = [re.search(r"(?:near|from) ([\w -]*?)(?: and |$)", w)[1] for w in words]
+        named = [
+            re.search(r"(?:near|garments;) ([\w -]*?)(?: and | are |$)", w)[1]
+            for w in words
+        ]
         agree = np.mean([n == plurals[y] for n, y in zip(named, labels)])
         place = np.mean(np.array(by_place) == labels)
         print(f"\n{model['name']}: first named {agree:.0%}, by place {place:.0%}")

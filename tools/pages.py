@@ -13,6 +13,7 @@ import base64
 import html
 import importlib.util
 import io
+import logging
 import os
 import re
 import shutil
@@ -70,6 +71,16 @@ HEAD = (
     '<meta property="og:title" content="{title}">'
     f'<link rel="icon" href="{map_page.ICON}">'
 )
+# The way back from the map, which is in notebooks/.
+HOME = (
+    '<nav><a href="../index.html">← The course</a> · '
+    '<a href="../train.html">Watch a VAE learn</a></nav>'
+)
+INVITATION = (
+    "A variational autoencoder learns to draw new clothes. Try one here, watch one "
+    "learn, or build your own in seven chapters.\n\n"
+    '<p><a class="button" href="train.html">Watch one learn</a></p>'
+)
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]*)([^)\s]*)\)")
 
 
@@ -118,7 +129,9 @@ def write(notebooks, results, explorers=None):
             cards.append(_card(notebook, f"notebooks/{Path(name).stem}.html"))
             notebook, used = _prepared(notebook, pages, explorers or course.BUILD)
             for page in used:
-                shutil.copy(page, rendered / "notebooks")
+                text = page.read_text(encoding="utf-8")
+                text = text.replace("<header>", f"<header>{HOME}", 1)
+                (rendered / "notebooks" / page.name).write_text(text, "utf-8")
                 maps.append(f"notebooks/{page.name}")
             nbformat.write(notebook, source / "notebooks" / name)
         for name in docs:
@@ -131,11 +144,14 @@ def write(notebooks, results, explorers=None):
         static = Path(folder, "static")
         for name in ("pages.css", "pages.js"):
             shutil.copy(course.ASSETS / name, static)
-        shutil.copy(_font(), static / "math.ttf")
         for name in ("map.png", "train.png"):
             shutil.copy(course.ASSETS / name, rendered)
         images, labels, *_ = load_sample()
-        train.write(rendered / "train.html", images, labels)
+        path = train.write(rendered / "train.html", images, labels)
+        text = path.read_text(encoding="utf-8")
+        home = HOME.replace("../", "").replace("train.html", maps[0] if maps else "")
+        home = home.replace("Watch a VAE learn", "The map of garments")
+        path.write_text(text.replace("<header>", f"<header>{home}", 1), "utf-8")
         warnings = io.StringIO()
         with docutils_namespace():
             Sphinx(
@@ -149,6 +165,7 @@ def write(notebooks, results, explorers=None):
                 warning=warnings,
             ).build()
         _mend_accessibility(rendered)
+        _write_font(rendered)
         _replace(build, rendered, Path(folder, "old"))
     if warnings.getvalue():
         text = warnings.getvalue().replace(f"{source}{os.sep}", "")
@@ -300,15 +317,13 @@ def _first_page(pages, executed, results, cards, maps):
             + map_page.iframe(f'src="{source}"')
         )
         title, _, rest = opening.partition("\n\n")
-        opening = f'{title}\n\n<div class="map">{shown}</div>\n\n{rest}'
-        opening += (
-            '\n<p><a href="train.html">Watch a VAE learn</a> in your browser, '
-            "and break its loss.</p>\n"
-        )
+        opening = f'{title}\n\n{INVITATION}\n\n<div class="map">{shown}</div>\n\n{rest}'
     origin = "All show the outputs that are stored in the course."
     if executed:
         names = ", ".join(Path(name).stem for name in executed)
-        origin = f"Run on this machine: {names}. The others show stored outputs."
+        origin = (
+            f"Run when these pages were built: {names}. All others show stored outputs."
+        )
     chapters, docs = (
         [page for page in pages if page.startswith(f"{folder}/")]
         for folder in ("notebooks", "docs")
@@ -328,10 +343,26 @@ def _first_page(pages, executed, results, cards, maps):
     return "\n".join(lines)
 
 
-def _font():
-    """The font STIX Two Math from ziamath, for readers whose system has none."""
-    folder = Path(importlib.util.find_spec("ziamath").origin).parent
-    return folder / "fonts" / "STIXTwoMath-Regular.ttf"
+def _write_font(folder):
+    """Write math.woff, for readers whose system has no font for formulas.
+
+    It is STIX Two Math, from ziamath, reduced to the characters of the pages' formulas.
+    """
+    from fontTools import subset  # here: comes with matplotlib, and takes a moment
+
+    # A browser sets a single letter in italics, which are characters of their own.
+    characters = {*range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C), 0x210E}
+    for page in folder.rglob("*.html"):
+        for formula in re.findall("<math.*?</math>", page.read_text("utf-8"), re.S):
+            characters |= set(map(ord, html.unescape(formula)))
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
+    options = subset.Options(flavor="woff", layout_features=["*"])
+    fonts = Path(importlib.util.find_spec("ziamath").origin).parent / "fonts"
+    font = subset.load_font(str(fonts / "STIXTwoMath-Regular.ttf"), options)
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(unicodes=characters)
+    subsetter.subset(font)
+    subset.save_font(font, str(folder / "_static" / "math.woff"), options)
 
 
 def reference(name):

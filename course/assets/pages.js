@@ -5,6 +5,8 @@ const theme = () => {
 };
 const tellFrames = () => document.querySelectorAll("iframe").forEach(frame =>
   frame.contentWindow?.postMessage({ theme: theme() }, "*"));
+if (location.protocol === "file:")  // excerpts of what a search finds cannot be fetched
+  DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 addEventListener("DOMContentLoaded", () => {
   for (const code of document.querySelectorAll("pre"))  // by keyboard, too
     if (code.scrollWidth > code.clientWidth) code.tabIndex = 0;

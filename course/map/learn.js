@@ -221,18 +221,15 @@ function picture() {  // all that the page draws
     decoded: decode(picked.flatMap(i => [means[2 * i], means[2 * i + 1]])),
   };
 }
-function show(now) {
-  run.waiting = true;
-  run.last = now;
-  postMessage(picture());
-}
 
 function work() {
-  if (!run) return;
   const end = performance.now() + 25, isOn = () => run.batch < run.until * run.perEpoch;
   while (isOn() && performance.now() < end) trainBatch();
-  const now = performance.now();
-  if (!run.waiting && (now - run.last > run.settings.pause || !isOn())) show(now);
+  const isDue = performance.now() > run.last + run.settings.pause || !isOn();
+  if (isDue && !run.waiting && run.drawn !== run.batch) {
+    Object.assign(run, { waiting: true, last: performance.now(), drawn: run.batch });
+    postMessage(picture());
+  }
   if (isOn()) run.timer = setTimeout(work);
 }
 
@@ -242,7 +239,6 @@ if (typeof importScripts === "function")  // in a worker, not in the page or in 
     if (settings) run.settings = settings;
     if (until !== undefined) run.until = until;
     if (drawn) run.waiting = false;
-    if (start) show(performance.now());
     clearTimeout(run.timer);
     work();
   };

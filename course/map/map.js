@@ -1,4 +1,4 @@
-// ---------------------------------------------------------------- 3 of 4: the map
+// ---------------------------------------------------------------- the map
 // `ground` holds what does not move: plane, density, circles, marks. A frame copies it
 // and adds what moves: the picked garment's cloud, draws, the point under the pointer.
 
@@ -16,36 +16,12 @@ const state = {
   posterior: null,  // `truePosterior` of the image, in a VAE with two dimensions
   moves: true,  // the ring moves by itself, until the first touch
 };
-const COLOURS = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59",
-  "#e76300", "#b9ac70", "#717581", "#92dadd"];  // petroff10, as in the chapters
 const TILES = 20;  // the decoded plane has so many images along each side
 const ground = document.createElement("canvas");
 const map = part.map.getContext("2d");
-let style;  // the colours of the page's style sheet, light or dark
 
-// Each class has its own shape: corners around (0, 0), at a distance of about 1.
-const ring = (n, turn, inner = 1) => Array.from({ length: n }, (_, i) => {
-  const angle = 2 * Math.PI * (i / n + turn), r = i % 2 ? inner : 1;
-  return [r * Math.sin(angle), -r * Math.cos(angle)];
-});
-const plus = [[-.3, -1], [.3, -1], [.3, -.3], [1, -.3], [1, .3], [.3, .3], [.3, 1],
-  [-.3, 1], [-.3, .3], [-1, .3], [-1, -.3], [-.3, -.3]];
-const SHAPES = [
-  ring(16, 0), ring(4, 1 / 8), ring(3, 0), ring(3, 1 / 2), ring(4, 0), plus,
-  plus.map(([x, y]) => [.8 * (x - y), .8 * (x + y)]), ring(10, 0, .45),
-  [[-.9, -.9], [.9, -.9], [-.9, .9], [.9, .9]],
-  [[-1.1, -.5], [1.1, -.5], [1.1, .5], [-1.1, .5]],
-];
-function trace(context, label, x, y, radius) {
-  SHAPES[label].forEach(([dx, dy], i) =>
-    context[i ? "lineTo" : "moveTo"](x + radius * dx, y + radius * dy));
-  context.closePath();
-}
-
-const ratio = () => window.devicePixelRatio || 1;
-function place([u, v], size = ground.width) {  // from the plane to the canvas
-  const { middle, half } = state.model;
-  return [(u - middle[0] + half) / (2 * half) * size,
+function place([u, v], size = ground.width, { middle, half } = state.model) {
+  return [(u - middle[0] + half) / (2 * half) * size,  // from the plane to the canvas
     (middle[1] + half - v) / (2 * half) * size];
 }
 function pointAt(x, y) {  // from the page's pixels to the plane
@@ -69,11 +45,9 @@ const plural = name => {
   const lower = word[1] === "-" ? word : word.toLowerCase();
   return lower + (lower.endsWith("s") ? "es" : "s");
 };
-function isGap([u, v], model = state.model) {
-  const { gaps, middle, half, gapsAlong } = model;
-  const column = Math.floor((u - middle[0] + half) / (2 * half) * gapsAlong);
-  const row = Math.floor((middle[1] + half - v) / (2 * half) * gapsAlong);
-  return gaps[row * gapsAlong + column] === 1;
+function isGap(point, model = state.model) {
+  const { gaps, gapsAlong: n } = model, [x, y] = place(point, n, model);
+  return gaps[Math.floor(y) * n + Math.floor(x)] === 1;
 }
 // What is near a code: by the codes themselves, since the plane shows two directions.
 function inWords(z) {
@@ -85,7 +59,7 @@ function inWords(z) {
     .filter(([, count], k) => k === 0 || k === 1 && count >= 3)
     .map(([label]) => plural(page.classes[label])).join(" and ");
   if (!names) return "no garments are shown";
-  return near.size ? `near ${names}` : `far from all garments, least from ${names}`;
+  return near.size ? `near ${names}` : `far from all garments; ${names} are nearest`;
 }
 
 function grey(context, image, left = 0, top = 0) {
@@ -102,21 +76,19 @@ function decodePlane(model) {
   if (!model.tiles) {
     model.tiles = document.createElement("canvas");
     model.tiles.width = model.tiles.height = 28 * TILES;
-    model.decoded = 0;
+    model.decoded = model.painted = 0;
   }
   const context = model.tiles.getContext("2d"), { middle, half } = model;
-  const at = i => half * ((2 * i + 1) / TILES - 1);
-  const end = performance.now() + 10;
-  while (model.decoded < TILES * TILES && performance.now() < end) {
+  const at = i => half * ((2 * i + 1) / TILES - 1), start = performance.now();
+  while (model.decoded < TILES ** 2 && performance.now() < start + 6) {
     const column = model.decoded % TILES, row = Math.floor(model.decoded++ / TILES);
     const z = fromPlane(model, [middle[0] + at(column), middle[1] - at(row)]);
     grey(context, decode(model, z), 28 * column, 28 * row);
   }
-  const isDone = model.decoded === TILES * TILES, now = performance.now();
-  if (model === state.model && part.plane.checked
-    && (isDone || now - (model.painted ?? 0) > 250)) {
-    model.painted = now;
-    paintGround();
+  const isDone = model.decoded === TILES ** 2;
+  if (isDone || start > model.painted + 250) {
+    model.painted = start;
+    if (model === state.model) paintGround();
   }
   if (!isDone) requestAnimationFrame(() => decodePlane(model));
 }
@@ -148,47 +120,28 @@ function paintDensity(context) {
   context.restore();
 }
 
-function write(context, text, x, y, align = "center") {  // with a halo
-  context.textAlign = align;
-  context.textBaseline = "middle";
-  context.lineJoin = "round";
-  context.lineWidth = 4 * ratio();
-  context.strokeStyle = style.paper;
-  context.strokeText(text, x, y);
-  context.fillStyle = style.ink;
-  context.fillText(text, x, y);
-}
-
 function paintGround() {
   const { model } = state, size = ground.width, context = ground.getContext("2d");
   if (!size) return;
-  const scale = ratio(), unit = size / (2 * model.half);
+  const scale = ratio(), unit = size / (2 * model.half), r = Math.min(3.4 * scale, size / 170);
   context.fillStyle = style.paper;
   context.fillRect(0, 0, size, size);
-  if (part.plane.checked && model.tiles) {
-    context.imageSmoothingEnabled = false;
-    context.drawImage(model.tiles, 0, 0, size, size);
-  }
+  context.imageSmoothingEnabled = false;
+  if (part.plane.checked && model.tiles) context.drawImage(model.tiles, 0, 0, size, size);
   if (part.density.checked) paintDensity(context);
   const [x0, y0] = place(model.origin);
   context.font = `${12 * scale}px system-ui, sans-serif`;
   for (const sd of [1, 2, 3]) {
-    for (const [colour, width] of [[style.paper, 3], [style.ink, 1]]) {
-      context.beginPath();
-      context.arc(x0, y0, sd * unit, 0, 2 * Math.PI);
-      context.strokeStyle = colour;
-      context.lineWidth = width * scale;
-      context.stroke();
-    }
+    outlined(context, () => circle(context, x0, y0, sd * unit), scale);
     if (unit > 16 * scale || sd === 3)
-      write(context, `${sd} sd`, x0, y0 - sd * unit);
+      write(context, `${sd} sd`, x0, y0 - sd * unit - 9 * scale, scale);
   }
   context.globalAlpha = part.density.checked ? 0.35 : part.plane.checked ? 0.6 : 1;
   page.classes.forEach((_, label) => {
     context.beginPath();
     model.points.forEach((point, i) => {
       if (page.labels[i] === label && isShown(i))
-        trace(context, label, ...place(point), 3.4 * scale);
+        circle(context, ...place(point), r);
     });
     context.fillStyle = COLOURS[label];
     context.strokeStyle = part.plane.checked ? "#fff" : style.ink;
@@ -201,47 +154,17 @@ function paintGround() {
   paint();
 }
 
-// Positions for labels { x, y, width, height } on a square map, one after another: each
-// where it wants to be if that is free, else at the nearest free place. The nearest is
-// level with the label itself or touches one that is placed, so there are few to try.
-function placeLabels(labels, size) {
-  const placed = [];
-  for (const label of labels) {
-    const { width, height } = label;
-    const inside = (value, extent) =>
-      Math.min(Math.max(value, extent / 2), size - extent / 2);
-    const x0 = inside(label.x, width), y0 = inside(label.y, height);
-    const beside = (middle, own, along, extent) =>
-      [middle, ...placed.flatMap(other => [-1, 1].map(side =>
-        other[along] + side * (other[extent] + own) / 2))];
-    const places = beside(x0, width, "x", "width").flatMap(x =>
-      beside(y0, height, "y", "height").map(y => ({ x, y, width, height })));
-    // Labels that touch do not hide each other, whichever way a sum was rounded.
-    const hides = (a, b) => Math.abs(a.x - b.x) < (a.width + b.width) / 2 - 0.01
-      && Math.abs(a.y - b.y) < (a.height + b.height) / 2 - 0.01;
-    const cost = ({ x, y }) => Math.hypot(x - x0, y - y0)
-      + (inside(x, width) === x && inside(y, height) === y ? 0 : 4 * size);
-    const free = places.filter(place => !placed.some(other => hides(place, other)));
-    placed.push(free.reduce((a, b) => cost(b) < cost(a) ? b : a));
-  }
-  return placed;
-}
-
-function paintNames(context, scale) {  // at the middle of each class, none on another
-  context.font = `600 ${13 * scale}px system-ui, sans-serif`;
-  const labels = [];
-  page.classes.forEach((name, label) => {
+function paintNames(context, scale) {  // at the middle of each class
+  const names = page.classes.flatMap((name, label) => {
     const own = state.model.points.filter((_, i) => page.labels[i] === label);
-    if (!own.length || state.hidden.has(label)) return;
+    if (!own.length || state.hidden.has(label)) return [];
     const [x, y] = place([0, 1].map(k => median(own.map(point => point[k]))));
-    const width = context.measureText(name).width + 8 * scale;
-    labels.push({ name, x, y, width, height: 16 * scale });
+    return [{ name, x, y }];
   });
-  placeLabels(labels, ground.width).forEach(({ x, y }, i) =>
-    write(context, labels[i].name, x, y));
+  writeNames(context, names, ground.width, scale);
 }
 
-function outlined(context, draw, width) {
+function outlined(context, draw, width) {  // dark on light, seen on any ground
   for (const [colour, extra] of [[style.paper, 2], [style.ink, 0]]) {
     context.beginPath();
     draw();
@@ -287,46 +210,39 @@ function paintZoom() {  // the posterior magnified
   drawCloud(context, toXY(mean), unit, 1);
 }
 
-// The decoded image beside the ring, where no finger hides it.
+// On a phone the decoded image is in a corner of the map, away from ring and finger.
 function paintBubble(x, y, scale) {
-  const side = Math.min(112 * scale, 0.27 * ground.width), size = ground.width;
-  const left = Math.min(Math.max(x - side / 2, 4), size - side - 4);
-  const above = y - side - 30 * scale, top = above > 4 ? above : y + 30 * scale;
-  map.fillStyle = style.ink;
-  map.fillRect(left - 2 * scale, top - 2 * scale, side + 4 * scale, side + 4 * scale);
-  map.imageSmoothingEnabled = false;
-  map.drawImage(part.picture, left, top, side, side);
+  const size = ground.width, side = Math.min(112 * scale, 0.27 * size);
+  const edge = 4 * scale, left = x < size / 2 ? size - side - edge : edge;
+  if (part.picture.offsetParent === null) {
+    map.fillStyle = style.ink;
+    map.fillRect(left - edge / 2, edge / 2, side + edge, side + edge);
+    map.imageSmoothingEnabled = false;
+    map.drawImage(part.picture, left, edge, side, side);
+  }
   if (!state.moves) return;
   map.font = `600 ${15 * scale}px system-ui, sans-serif`;
   write(map, "Drag me", Math.min(Math.max(x, 40 * scale), size - 40 * scale),
-    top > y ? y - 22 * scale : Math.min(y + 24 * scale, size - 10 * scale));
+    Math.min(y + 24 * scale, size - 10 * scale), scale);
 }
 
 function paint() {  // a frame
   const scale = ratio(), unit = ground.width / (2 * state.model.half);
+  const { measured, path, model } = state;
   const outline = (draw, width) => outlined(map, draw, width * scale);
   map.drawImage(ground, 0, 0);
-  if (state.posterior) drawPosterior(map, z => place(z), unit);
-  for (const z of state.draws) {
-    const [x, y] = place(toPlane(state.model, z)), r = 5 * scale;
-    outline(() => {
-      map.moveTo(x - r, y - r);
-      map.lineTo(x + r, y + r);
-      map.moveTo(x - r, y + r);
-      map.lineTo(x + r, y - r);
-    }, 2);
-  }
-  const { measured, path } = state;
-  if (path.length > 1) outline(() => path.forEach((point, i) =>
-    map[i ? "lineTo" : "moveTo"](...place(point))), 2);
+  if (state.posterior) drawPosterior(map, place, unit);
+  for (const z of state.draws)
+    outline(() => cross(map, ...place(toPlane(model, z)), 5 * scale), 2);
+  if (path.length > 1) outline(() => path.forEach(at => map.lineTo(...place(at))), 2);
   if (measured) {
-    const [x, y] = place(toPlane(state.model, measured.mean));
+    const [x, y] = place(toPlane(model, measured.mean));
     if (measured.logVar) drawCloud(map, [x, y], unit, 1.5 * scale);
     outline(() => map.rect(x - 5 * scale, y - 5 * scale, 10 * scale, 10 * scale), 1.5);
   }
   const [x, y] = place(state.point);  // a hollow ring, if the code is elsewhere
   map.setLineDash(state.isOff ? [4 * scale, 4 * scale] : []);
-  outline(() => map.arc(x, y, 8 * scale, 0, 2 * Math.PI), 2.5);
+  outline(() => circle(map, x, y, 8 * scale), 2.5);
   map.setLineDash([]);
   paintBubble(x, y, scale);
 }

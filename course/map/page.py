@@ -30,7 +30,7 @@ import course
 from course.files import write_text
 
 PARTS = Path(__file__).parent
-SCRIPTS = ("arithmetic.js", "posterior.js", "map.js", "controls.js")
+SCRIPTS = ("drawing.js", "arithmetic.js", "map.js", "controls.js")
 # The activations that the page's JavaScript has.
 ACTIVATIONS = ("linear", "relu", "sigmoid")
 THRESHOLD = 0.01  # a dimension is inactive if its mean KL (nats) or sd is not above

@@ -44,6 +44,7 @@ def write(path, x, labels):
     parts = {
         "style": (PARTS / "train.css").read_text(encoding="utf-8"),
         "learner": (PARTS / "learn.js").read_text(encoding="utf-8"),
+        "drawing": (PARTS / "drawing.js").read_text(encoding="utf-8"),
         "script": (PARTS / "train.js").read_text(encoding="utf-8"),
         "count": f"{TRAINED:,}",
         "data": json.dumps({
