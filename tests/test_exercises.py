@@ -4,7 +4,6 @@ For each check: the solution is right, the planted bug or a wrong answer is not,
 another right answer is. What the hints say is not asserted.
 """
 
-import functools
 import re
 
 import keras
@@ -83,14 +82,10 @@ def minimal_data():
 
 
 def pruned_by_functions(encoder, decoder, x):
-    """Layers that pick and put back the units, in place of new kernels."""
+    """Products that pick and put back the units, in place of new kernels."""
     alive = np.flatnonzero(np.asarray(encoder(x)).max(axis=0))
     pick = np.eye(18, dtype="float32")[:, alive]  # (18, units)
-    code = keras.Input((len(alive),))
-    return (
-        keras.Model(encoder.input, ops.matmul(encoder.output, pick)),
-        keras.Model(code, decoder(ops.matmul(code, pick.T))),
-    )
+    return lambda x: encoder(x) @ pick, lambda z: decoder(z @ pick.T)
 
 
 def loss_in_tensorflow(x, x_hat, z_mean, z_log_var):
@@ -144,7 +139,7 @@ def pairs_in_a_loop(labels, n):
     return ends
 
 
-def another_cloud():
+def cloud():
     """Clouds of another size and another seed than the solution's, sharper ones."""
     noise = np.random.default_rng(1).normal(size=(1500, 28, 28))
     images = gaussian_filter(noise, (0, 5, 5)).reshape(-1, 784)
@@ -156,21 +151,18 @@ def another_cloud():
     return images[score.argmin()]
 
 
-def refined_in_keras(decoder, x, z_mean, z_log_var):
-    """A table of codes, trained as the encoder of a VAE whose decoder is frozen."""
-    index = keras.Input((), dtype="int32")
-    tables = [layers.Embedding(len(x), 10), layers.Embedding(len(x), 10)]
-    encoder = keras.Model(index, [table(index) for table in tables])
-    for table, values in zip(tables, (z_mean, z_log_var)):
-        table.set_weights([values])
-    decoder.trainable = False
-    vae = vh.VAE(encoder, decoder, seed=0)
-    vae.compile(optimizer=keras.optimizers.Adam(0.02))
-    rows = np.repeat(np.arange(len(x), dtype="int32"), 8)
-    for _ in range(300):
-        vae.train_on_batch(rows, x[rows])
-    decoder.trainable = True
-    return [table.get_weights()[0] for table in tables]
+def refined_by_hand(decoder, x, z_mean, z_log_var):
+    """The gradient of the means alone, with one optimiser for all images."""
+    z = tf.Variable(z_mean)
+    width, optimizer = np.exp(0.5 * z_log_var), keras.optimizers.Adam(0.02)
+    for _ in range(200):
+        with tf.GradientTape() as tape:
+            noise = tf.random.normal((4, *z.shape), seed=1)
+            codes = tf.reshape(z + width * noise, (-1, 10))
+            nll = vh.bernoulli_nll(np.tile(x, (4, 1)), decoder(codes))
+            loss = tf.reduce_sum(nll) / 4 + tf.reduce_sum(z**2) / 2
+        optimizer.apply([tape.gradient(loss, z)], [z])
+    return z.numpy(), z_log_var
 
 
 def sharpened(images):
@@ -200,9 +192,9 @@ OTHERS = {
     "inside_ball": [0.5, 0.00018],
     "new_garments": [garments_in_keras],
     "pairs": [pairs_in_a_loop],
-    "detector": another_cloud,
+    "detector": cloud,
     "bound": [lambda w: np.log(len(w)) - logsumexp(w, axis=0)],
-    "refine": [refined_in_keras],
+    "refine": [refined_by_hand],
     "rows": [dict(zip("DCBA", ["N(0, I)", "real garments", "mixture of 50",
                                "reconstructions"]))],
     "fool": [sharpened],
@@ -220,15 +212,16 @@ OTHERS = {
 # ---------------------------------------------------------------- wrong answers
 
 
-class AlwaysInTraining(vh.VAE):
-    def call(self, x, training=None):
-        return super().call(x, training=True)
-
-
 class NumpyNoise(layers.Layer):
+    """Draws new noise in each call, but once only in a compiled program."""
+
+    def __init__(self):
+        super().__init__()
+        self.rng = np.random.default_rng(0)
+
     def call(self, inputs):
-        noise = np.random.default_rng(0).normal(size=inputs[0].shape)
-        return inputs[0] + ops.exp(0.5 * inputs[1]) * noise.astype("float32")
+        noise = self.rng.normal(size=inputs[0].shape).astype("float32")
+        return inputs[0] + ops.exp(0.5 * inputs[1]) * noise
 
 
 def label_for_the_decoder_only():
@@ -239,35 +232,23 @@ def label_for_the_decoder_only():
     return model
 
 
-def garment_splits(part):
-    images = common.load_images()[0]
-    return [images[:600], images[600:1200], images[1200:1800]]
-
-
 WRONG = {
     "grey_card": [[500, 0], [500, np.log(2)]],
     "other_data": [
-        [lambda: garment_splits(0)],
+        [lambda: np.split(common.load_images()[0][:1800], 3)],
         [lambda: [minimal_data()[0]] * 3],
         [lambda: [255 * part for part in minimal_data()]],
     ],
-    "parameters": [[1, 158_800], [1, 79_510]],
+    "parameters": [[1, 158_800]],
     "prune": [[lambda encoder, decoder, x: (encoder, decoder)]],
-    "kl_by_hand": [[1, np.sum(KL_TERMS) / 2], [1, KL_TERMS[0]]],
+    "kl_by_hand": [[1, np.sum(KL_TERMS) / 2]],
     "which_beta": [[[2.048, 1, 0.05]], [[500 / 1024, 784, 0.05]]],
-    "loss": [[lambda *parts: 10 * loss_in_tensorflow(*parts)]],
-    "log_sigma": [[lambda m, s, e: (m + np.exp(2 * s) * e, log_sigma_by_helper(m, s, e)[1])]],
     "sampling_layer": [[NumpyNoise]],
-    "validation": [[functools.partial(vh.VAE, kl_weight=0.5)]],
-    "training_flag": [[AlwaysInTraining]],
     "clinic": [[{"A": 3, "B": 1, "C": 5, "D": 6}], ["collapse"]],
     "conditional": [[label_for_the_decoder_only]],
     "inside_ball": [[0.5, 0], [0.5, 0.02]],
-    "new_garments": [[lambda e, d, x, n: d(np.random.default_rng(0).random((n, 10)))]],
-    "pairs": [[lambda labels, n: [[0, 2_999]] * n]],
     "detector": [[np.zeros(784)], [np.full(784, 0.5)], [np.tile([0, 1], 392)]],
-    "bound": [[lambda w: -np.mean(w, axis=0)]],
-    "refine": [[lambda decoder, x, m, v: (m, v)], [lambda decoder, x, m, v: (m, v - 4)]],
+    "refine": [[lambda decoder, x, m, v: (m, v)]],
     "rows": [[dict.fromkeys("ABCD", "N(0, I)")]],
     "fool": [
         [lambda x: x],
@@ -275,11 +256,7 @@ WRONG = {
     ],
     "few_labels": [[lambda encoder, decoder, x: encoder(x)[0]]],
     "velocity": [["up", [1.5, 0]]],
-    "straight_paths": [[lambda codes, rng: (codes, np.ones((len(codes), 1)), codes)]],
-    "on_request": [
-        [lambda net, decoder, label, n: decoder(flow.sample(net, flow.ANY, n))],
-        [lambda net, decoder, label, n: decoder(flow.sample(net, label, n))],
-    ],
+    "on_request": [[lambda net, decoder, label, n: decoder(flow.sample(net, label, n))]],
 }  # fmt: skip
 
 
@@ -307,7 +284,7 @@ def test_the_planted_bug_gets_a_hint_at_the_second_time_only(name, capsys):
 
 
 @pytest.mark.parametrize(
-    "name, wrong", [(name, wrong) for name in NAMES for wrong in WRONG[name]]
+    "name, wrong", [(name, wrong) for name in WRONG for wrong in WRONG[name]]
 )
 def test_a_wrong_answer_is_not_right(name, wrong, capsys):
     text = verdict(name, wrong, capsys)
@@ -316,17 +293,16 @@ def test_a_wrong_answer_is_not_right(name, wrong, capsys):
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - BUGS))
 def test_an_unanswered_exercise_is_no_mistake(name, capsys):
+    assert name in WRONG
     assert verdict(name, answers(EXERCISES, name), capsys) == "not answered yet"
 
 
 def test_a_message_names_the_line_that_raised_the_error(capsys):
-    source = "def f(w):\n    x = w\n    return x / nothing\n"
     scope = {}
+    source = "def f(w):\n    x = w\n    return x / nothing\n"
     exec(compile(source, "ipykernel_1/1.py", "exec"), scope)
     message = verdict("bound", [scope["f"]], capsys)
     assert "in line 3 of its cell (NameError" in message
-    message = verdict("bound", [lambda w: None], capsys)
-    assert message.startswith("not yet: ")
 
 
 def test_diagnose_tells_the_first_mistake_that_fits():
@@ -378,40 +354,24 @@ def test_exercises_and_solutions_are_the_same_exercises():
     assert not any(has_tag(cell, "explanation") for cell in EXERCISES.cells)
 
 
-def test_exercises_hold_no_solutions():
-    answers = [source for source, _ in check_cells(EXERCISES).values()]
-    rest = [c.source for c in EXERCISES.cells if c.source not in answers]
-    for name, (solved, _) in check_cells(SOLUTIONS).items():
-        given = check_cells(EXERCISES)[name][0]
-        for line in {line.split("#")[0].strip() for line in solved.splitlines()}:
-            if len(line) > 25 and line not in given:
-                assert not any(line in source for source in rest), line
-
-
 def test_stored_verdicts_are_right_in_the_solutions_alone():
     for notebook in (EXERCISES, SOLUTIONS):
         for cell in notebook.cells:
-            match = re.fullmatch(r"exercises\.(\w+)\(.+\)", cell.source)
-            if not match:
-                continue
-            assert has_tag(cell, "nbval-check-output")
-            text = "".join(output.get("text", "") for output in cell.outputs)
-            if notebook is SOLUTIONS:
-                start = "right: "
-            else:
-                is_bug = match[1] in BUGS
-                start = common.FIRST_VERDICT if is_bug else "not answered yet"
-            assert text.startswith(start), (match[1], text)
+            if match := re.fullmatch(r"exercises\.(\w+)\(.+\)", cell.source):
+                start = common.FIRST_VERDICT if match[1] in BUGS else "not answered yet"
+                start = "right: " if notebook is SOLUTIONS else start
+                assert cell.outputs[0].text.startswith(start), match[1]
+                assert has_tag(cell, "nbval-check-output")
 
 
 def headings():
     """(number, name, kind, minutes, on the short path) of every exercise."""
     pattern = r"### (\d\.\d+) · (.+)\n\n\*(\d+) minutes\. (.+)\.\*( ★ Short path\.)?\n"
     cells = [c.source for c in EXERCISES.cells if c.source.startswith("### ")]
-    found = [re.match(pattern, source).groups() for source in cells]
+    parts = [re.match(pattern, source).groups() for source in cells]
     return [
         (number, name, kind.lower(), int(minutes), bool(star))
-        for number, name, minutes, kind, star in found
+        for number, name, minutes, kind, star in parts
     ]
 
 
@@ -439,9 +399,7 @@ def test_the_short_path_is_eight_exercises_in_two_hours():
 
 
 def test_the_marking_guide_adds_up():
-    rows = re.findall(
-        r"^\| \d\.\d+ \|.* \| (\d+) \| (\d+) \| .{15,} \| .+ \|$", MARKING, re.M
-    )
-    points = sum(int(row[1]) for row in rows)
-    assert len(rows) == len(NAMES)
-    assert f"{len(NAMES)} exercises, {points} points" in MARKING
+    row = r"^\| \d\.\d+ \|.* \| \d+ \| (\d+) \| .{15,} \| .+ \|$"
+    points = list(map(int, re.findall(row, MARKING, re.M)))
+    assert len(points) == len(NAMES)
+    assert f"{len(NAMES)} exercises, {sum(points)} points" in MARKING

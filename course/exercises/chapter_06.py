@@ -8,16 +8,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
 from course import evaluation
-from course.exercises.common import (
-    WrongAnswer,
-    call,
-    check,
-    is_close,
-    load_images,
-    load_reference,
-    require_array,
-    require_images,
-)
+from course.exercises import common
 
 __all__ = ["rows", "fool", "few_labels", "mystery_rows", "samples", "scores"]
 
@@ -35,8 +26,8 @@ def samples(n=2_000):
 
     The mixture is fitted to the codes of 3,000 images of the sample.
     """
-    encoder, decoder = load_reference()
-    z_mean, z_log_var = map(np.asarray, encoder(load_images()[0][:3_000]))
+    encoder, decoder = common.load_reference()
+    z_mean, z_log_var = map(np.asarray, encoder(common.load_images()[0][:3_000]))
     noise = np.random.default_rng(1).normal(size=z_mean.shape)
     codes = (z_mean + np.exp(0.5 * z_log_var) * noise).astype("float32")
     return np.asarray(decoder(evaluation.sample_from_mixture(codes, 50, n)))
@@ -44,8 +35,8 @@ def samples(n=2_000):
 
 def mystery_rows():
     """Four rows of ten images, {letter: (10, 784)}, from A to D."""
-    encoder, decoder = load_reference()
-    x = load_images()[0]
+    encoder, decoder = common.load_reference()
+    x = common.load_images()[0]
     codes = np.random.default_rng(3).normal(size=(10, 10)).astype("float32")
     images = {
         "real garments": x[3_010:3_020],
@@ -56,13 +47,9 @@ def mystery_rows():
     return {letter: images[kind] for letter, kind in ROWS.items()}
 
 
-@check
+@common.check
 def rows(answer):
-    if not isinstance(answer, dict) or set(answer) != set(ROWS):
-        raise WrongAnswer("the answer should have a kind for each of A, B, C and D.")
-    right = [letter for letter, kind in ROWS.items() if answer[letter] == kind]
-    if len(right) < len(ROWS):
-        raise WrongAnswer(f"{len(right)} of 4 are right.")
+    common.match_letters(answer, ROWS)
     return (
         "reconstructions and samples of the mixture look equally soft: that comes from "
         "the decoder. Holes and smears come with N(0, I)."
@@ -73,7 +60,7 @@ def rows(answer):
 def feature_sets():
     """The four feature sets of chapter 06, and 2,000 real images seen through each."""
     classifier = vh.load(evaluation.CLASSIFIER)
-    images = load_images()[0]
+    images = common.load_images()[0]
     sets = evaluation.feature_sets(classifier, images[:3_000])
     return {name: (f, f(images[3_000:5_000])) for name, f in sets.items()}
 
@@ -87,26 +74,25 @@ def scores(images):
     }
 
 
-@check
+@common.check
 def fool(function):
     before = samples()
-    after = require_images(call(function, before), len(before))
-    if not is_close(require_images(call(function, before[:50]), 50), after[:50]):
-        raise WrongAnswer(
-            "each image should change by itself, always alike: the result depends on "
-            "the other images, or on chance."
-        )
+    after, alone = (
+        common.require_images(common.call(function, images), len(images))
+        for images in (before, before[:50])
+    )
     old, new = scores(before), scores(after)
     ratios = {name: new[name] / old[name] for name in old}
     ours = ratios.pop("our classifier")
     listed = ", ".join(f"{name} × {ratio:.1f}" for name, ratio in ratios.items())
-    if ours > 2 / 3:
-        raise WrongAnswer(f"our classifier × {ours:.2f}: let it fall by a third.")
-    if min(ratios.values()) < 1.5:
-        raise WrongAnswer(
-            f"our classifier's score × {ours:.2f}, but the others do not all rise "
-            f"by half ({listed})."
-        )
+    problems = {
+        "each image should change by itself, always alike: the result depends on the "
+        "other images, or on chance.": not common.is_close(alone, after[:50]),
+        f"our classifier × {ours:.2f}: let it fall by a third.": ours > 2 / 3,
+        f"our classifier's score × {ours:.2f}, but the others do not all rise by half "
+        f"({listed}).": min(ratios.values()) < 1.5,
+    }
+    common.refuse(problems)
     return (
         f"our classifier × {ours:.1f}, {listed}: one says better, three say worse. A "
         "score measures what its features see."
@@ -126,23 +112,18 @@ def neighbour_accuracy(features, labels, amount=100, draws=10):
     return float(np.mean(results))
 
 
-@check
+@common.check
 def few_labels(function):
-    encoder, decoder = load_reference()
-    x, labels = load_images()
-    features = require_array(call(function, encoder, decoder, x), "the features")
-    if features.ndim != 2 or len(features) != len(x):
-        raise WrongAnswer(
-            f"the features of {len(x)} images should be ({len(x)}, d), not "
-            f"{features.shape}."
-        )
+    encoder, decoder = common.load_reference()
+    x, labels = common.load_images()
+    features = common.require_array(common.call(function, encoder, decoder, x))
     means = np.asarray(encoder(x)[0])
     yours, pixels, codes = (
         neighbour_accuracy(part, labels) for part in (features, x, means)
     )
     listed = f"yours {yours:.0%}, pixels {pixels:.0%}, the encoder's means {codes:.0%}"
-    if yours < pixels + 0.01:
-        raise WrongAnswer(f"with 100 labels, {listed}: be a point above the pixels.")
+    hint = f"with 100 labels, {listed}: be a point above the pixels."
+    common.refuse({hint: yours < pixels + 0.01})
     return (
         f"{listed}. That a code is small does not make its distances good: neighbours "
         "depend on how far apart things are, which the loss does not ask of a code."

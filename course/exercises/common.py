@@ -8,7 +8,6 @@ import vae_helpers as vh  # isort: skip  (before Keras)
 
 import keras
 import numpy as np
-from keras import layers
 
 import course
 from course.data import load_sample
@@ -60,14 +59,13 @@ find_the_bug = functools.partial(check, hint_at_once=False)
 def find_verdict(function, answers):
     """The verdict of a check's function on these answers."""
     try:
-        missing = [answer is None or answer is ... for answer in answers]
-        if missing[-1]:
+        if answers[-1] is None or answers[-1] is ...:
             raise MissingAnswer
-        if any(missing):
-            raise MissingAnswer("the prediction is missing.")
+        if answers[0] is None:
+            return "not answered yet: the prediction is missing."
         return f"right: {function(*answers)}"
-    except MissingAnswer as reason:
-        return f"not answered yet: {reason}" if str(reason) else "not answered yet"
+    except MissingAnswer:
+        return "not answered yet"
     except WrongAnswer as problem:
         return f"not yet: {problem}"
     except Exception as error:  # the student's code may fail wherever it is used
@@ -97,11 +95,8 @@ def call(function, *arguments):
 
     Raises:
         MissingAnswer: its body is still the placeholder.
-        WrongAnswer: it raises, or returns nothing. The message names the line of its
-            cell.
+        WrongAnswer: it raises, or returns nothing; the message names the cell's line.
     """
-    if not callable(function):
-        raise WrongAnswer("the answer should be a function.")
     arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
     try:
         result = function(*arguments)
@@ -128,24 +123,16 @@ def call_for(count, function, *arguments):
 
 
 def require_array(value, what="the result"):
-    """Anything that holds finite numbers, as a float64 array.
-
-    Raises:
-        WrongAnswer: it holds something else. The message calls it `what`.
-    """
-    if value is ...:
-        raise MissingAnswer
+    """Anything that holds finite numbers, as a float64 array; messages say `what`."""
     try:
-        array = np.asarray(value)
-        array = np.asarray(None if array.dtype.kind in "US" else array, "float64")
+        array = np.asarray(value, "float64")
     except Exception as error:
         raise WrongAnswer(
             f"{what} should be numbers, not {type(value).__name__}."
         ) from error
     if not np.isfinite(array).all():
         raise WrongAnswer(
-            f"{what} contains NaN or infinity: look for text, a logarithm of 0, or a "
-            "division by 0."
+            f"{what} contains NaN or infinity: look for log(0) or a division by 0."
         )
     return array
 
@@ -175,6 +162,12 @@ def is_close(a, b, rtol=1e-3, atol=1e-4):
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=rtol, atol=atol))
 
 
+def is_standard_normal(numbers, tolerance=0.15):
+    """Whether mean and width of each column of numbers (n, d) are about 0 and 1."""
+    moments = [*numbers.mean(axis=0), *numbers.std(axis=0) - 1]
+    return np.abs(moments).max() < tolerance
+
+
 def diagnose(value, right, mistakes=(), what="the result", rtol=1e-3, atol=1e-4):
     """Compare an answer with the right one, and with what common mistakes give.
 
@@ -195,12 +188,27 @@ def diagnose(value, right, mistakes=(), what="the result", rtol=1e-3, atol=1e-4)
             raise WrongAnswer(hint)
     if right.ndim:
         require_shape(value, right.shape, what)
-    elif value.size != 1:
-        raise WrongAnswer(f"{what} should be one number.")
-    if right.ndim:
         raise WrongAnswer(f"{what} is wrong.")
+    if value.size != 1:
+        raise WrongAnswer(f"{what} should be one number.")
     direction = "large" if value.item() > right else "small"
     raise WrongAnswer(f"{what} is too {direction}.")
+
+
+def refuse(problems):
+    """Raise WrongAnswer with the first hint of {hint: whether it applies} that does."""
+    for hint, applies in problems.items():
+        if applies:
+            raise WrongAnswer(hint)
+
+
+def match_letters(answer, right):
+    """Compare an answer with {letter: what is right}; say how many are."""
+    if not isinstance(answer, dict) or set(answer) != set(right):
+        raise WrongAnswer(f"the answer should have an entry for each of {list(right)}.")
+    count = sum(answer[letter] == right[letter] for letter in right)
+    if count < len(right):
+        raise WrongAnswer(f"{count} of {len(right)} are right.")
 
 
 def compare_prediction(guess, truth, unit=""):
@@ -229,30 +237,16 @@ def load_reference():
     return [vh.load(course.REFERENCE / f"{name}.keras") for name in names]
 
 
-@functools.cache
-def build_transparent_decoder(latent_dim=10):
-    """A decoder whose first pixels are the code itself, and the others 0."""
-    code = keras.Input((latent_dim,))
-    show = layers.Dense(784, use_bias=False)
-    decoder = keras.Model(code, show(code))
-    show.set_weights([np.eye(latent_dim, 784, dtype="float32")])
-    return decoder
-
-
-def make_posteriors(n=400, latent_dim=10, seed=0):
+def make_posteriors(n, latent_dim=10):
     """Means and log-variances (n, latent_dim), float32, all unlike the prior's."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     z_mean = rng.normal(0.3, 1.2, (n, latent_dim))
     z_log_var = rng.uniform(-2.5, 1.0, (n, latent_dim))
     return z_mean.astype("float32"), z_log_var.astype("float32")
 
 
 def train_briefly(model, x, y):
-    """Train for two short epochs.
-
-    Raises:
-        WrongAnswer: training fails, or the loss does not fall.
-    """
+    """Train for two short epochs, in which the loss has to fall."""
     keras.utils.set_random_seed(0)
     # Without compilation, all of it takes a second or two.
     model.compile(optimizer="adam", run_eagerly=True)
