@@ -270,33 +270,3 @@ def test_faults_are_reported_and_the_pages_written(prose, fault, small_course):
     with pytest.raises(ValueError, match=f"Sphinx found a fault: .*{fault}"):
         pages.write(chapter, "")
     assert (small_course / "notebooks" / "08_fault.html").is_file()
-
-
-def test_old_pages_stay_until_the_new_ones_are_complete(small_course, monkeypatch):
-    chapter, rename = one_chapter("08_small.ipynb", "# A chapter"), Path.rename
-    small_course.mkdir(parents=True)
-    (small_course / "old.html").write_text("old")
-
-    def interrupted(path, target):
-        if target == small_course and not (path / "old.html").exists():
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            pages.write(chapter, "")
-    assert [path.name for path in small_course.iterdir()] == ["old.html"]
-    assert list(course.BUILD.iterdir()) == [small_course]
-    pages.write(chapter, "")
-    assert (small_course / "notebooks" / "08_small.html").is_file()
-    assert not (small_course / "old.html").exists()
-
-
-def test_a_damaged_notebook_is_named_and_not_rendered(monkeypatch, tmp_path):
-    damaged = tmp_path / "08_damaged.ipynb"
-    damaged.write_text('{"cells": [')
-    monkeypatch.setattr(refresh, "notebooks", lambda: [damaged])
-    message = r"08_damaged\.ipynb is not a complete notebook: restore it with git\.$"
-    with pytest.raises(ValueError, match=message):
-        pages.stored()

@@ -166,7 +166,8 @@ def write(notebooks, results, explorers=None):
             ).build()
         _mend_accessibility(rendered)
         _write_font(rendered)
-        _replace(build, rendered, Path(folder, "old"))
+        shutil.rmtree(build, ignore_errors=True)
+        rendered.rename(build)
     if warnings.getvalue():
         text = warnings.getvalue().replace(f"{source}{os.sep}", "")
         text = re.sub(r"\x1b\[[\d;]*m", "", text).strip()  # without colours
@@ -184,18 +185,6 @@ def _mend_accessibility(folder):
         text = text.replace("<head>", f"<head>{HEAD.replace('{title}', title)}", 1)
         text = text.replace('role="heading"', 'role="heading" aria-level="2"')
         page.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _replace(place, new, old):
-    """Move the folder `new` to `place`, and what was there to `old`, or do nothing."""
-    try:
-        if place.is_dir():
-            place.rename(old)
-        new.rename(place)
-    except BaseException:  # Ctrl-C too
-        if old.is_dir() and not place.exists():
-            old.rename(place)
-        raise
 
 
 def _prepared(notebook, pages, explorers):
