@@ -78,7 +78,7 @@ function choose(model) {
 
 function makeSliders() {
   const { use, unit, codes, scale, dimensions } = state.model;
-  part.sliders.replaceChildren(part.sliders.firstElementChild);
+  part.rows.replaceChildren();
   sliders = [...use.keys()].sort((a, b) => use[b] - use[a]).map(i => {
     const row = document.createElement("div"), isInactive = !(use[i] > page.threshold);
     const mark = isInactive ? "inactive"
@@ -91,7 +91,7 @@ function makeSliders() {
         min="${Math.min(-3, Math.floor(scale * Math.min(...own)))}"
         max="${Math.max(3, Math.ceil(scale * Math.max(...own)))}">
       <span class="value" aria-hidden="true"></span>`;
-    part.sliders.append(row);
+    part.rows.append(row);
     const input = row.querySelector("input");
     input.oninput = () => setCode(state.z.with(i, Number(input.value)));
     return { i, input, value: row.lastElementChild };
