@@ -3,10 +3,10 @@
 A number in a notebook's prose must be printed by a cell of its own section, or stand in
 that section's code, or be one of CONSTANTS. A section runs from its heading to the next
 one of the same or a higher level; the text above the first of them, and a section
-without code, such as a summary, have the whole notebook. A sentence that names a chapter may quote what that chapter prints; one that
-says "above", the sections before it; one that cites a source, that source. A paragraph
-or a row of a table in README and docs/*.md quotes the chapters that it names, or its
-heading, or the table of results.
+without code, such as a summary, have what the whole notebook prints. A sentence that
+names a chapter may quote what that chapter prints; one that says "above", the sections
+before it; one that cites a source, that source. A paragraph or a row of a table in
+README and docs/*.md quotes the chapters that it or its heading names, or the results.
 
 Checked are decimals, percentages, ranges ("5 to 6") and integers from 10. Not checked are
 numbers in words, single integers below 10, inline code and the texts of figures.
@@ -42,7 +42,7 @@ CONSTANTS = {  # as written
     "16,384": "numbers in a code of Stable Diffusion",
     "0.18215": "Stable Diffusion's constant; its source is in 07",
     "85": "thousand weights of the flow", "10%": "steps without label, in course/flow.py",
-    "0.01": "nats from which a dimension is active", "0%": "none", "100%": "all",
+    "1,000": "steps of a noise schedule", "0.01": "nats from which a dimension is active", "0%": "none", "100%": "all",
 }  # fmt: skip
 
 NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?"
@@ -128,7 +128,7 @@ def parts(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             code = re.sub(r"(figsize|bbox_to_anchor)\b.*", "", cell.source)
-            yield "shown", printed_values(re.sub(r"(?<=\d)_(?=\d)", "", code))
+            yield "set", printed_values(re.sub(r"(?<=\d)_(?=\d)", "", code))
             for output in cell.get("outputs", []):
                 plain_text = output.get("data", {}).get("text/plain", "")
                 text = output.get("text") or re.sub("<.*>", "", plain_text)
@@ -187,8 +187,8 @@ def complaints(notebook):
             if re.search(r"\babove[.,:;)?]", part):
                 section = items[:i]
             elif not any(kind == "shown" for kind, _ in section):  # a summary
-                section = items
-            shown = [values for kind, values in section if kind == "shown"]
+                section = [item for item in items if item[0] == "shown"]
+            shown = [values for kind, values in section if kind in ("set", "shown")]
             found += complaints_of(part, set().union(*shown))
     return found
 
