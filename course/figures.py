@@ -161,7 +161,7 @@ def dot_plot(axis, rows):
                       alpha=0.7, markeredgewidth=0, label=label)  # fmt: skip
             if name is None:
                 mean = part.mean()
-                text = f"{mean:.1f}" if mean >= 100 else f"{mean:#.2g}"
+                text = f"{mean:.1f}" if mean >= 100 else f"{mean:#.2g}".rstrip(".")
                 axis.annotate(text, (part.max(), place), (7, 0),
                               textcoords="offset points", va="center")  # fmt: skip
     axis.set_xscale("log")
