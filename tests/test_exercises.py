@@ -232,6 +232,11 @@ def label_for_the_decoder_only():
     return model
 
 
+def width_of_the_images(encoder, decoder, images, n):
+    noise = np.random.default_rng(0).normal(size=(n, 10))
+    return decoder(np.exp(0.5 * np.asarray(encoder(images[:n])[1])) * noise)
+
+
 WRONG = {
     "grey_card": [[500, 0], [500, np.log(2)]],
     "other_data": [
@@ -247,6 +252,7 @@ WRONG = {
     "clinic": [[{"A": 3, "B": 1, "C": 5, "D": 6}], ["collapse"]],
     "conditional": [[label_for_the_decoder_only]],
     "inside_ball": [[0.5, 0], [0.5, 0.02]],
+    "new_garments": [[width_of_the_images]],
     "detector": [[np.zeros(784)], [np.full(784, 0.5)], [np.tile([0, 1], 392)]],
     "refine": [[lambda decoder, x, m, v: (m, v)]],
     "rows": [[dict.fromkeys("ABCD", "N(0, I)")]],
