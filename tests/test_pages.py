@@ -207,7 +207,7 @@ def test_a_missing_explorer_leaves_its_picture(site, tags):
 
 def test_first_page_names_the_notebooks_that_were_run(site):
     page = (site / "index.html").read_text("utf-8")
-    assert "Run when these pages were built: 06_small, 07_other." in page
+    assert "These were run when the pages were built: 06_small, 07_other." in page
     assert "Your results and what to expect" in page
 
 

@@ -183,6 +183,8 @@ def _mend_accessibility(folder):
             continue
         title = re.search("<title>(.*?)</title>", text, re.S)[1].strip()
         text = text.replace("<head>", f"<head>{HEAD.replace('{title}', title)}", 1)
+        home = "../" * (len(page.relative_to(folder).parts) - 1)
+        text = text.replace(f"{PUBLIC}train.html", f"{home}train.html")
         text = text.replace('role="heading"', 'role="heading" aria-level="2"')
         page.write_text(text, encoding="utf-8", newline="\n")
 
@@ -311,7 +313,8 @@ def _first_page(pages, executed, results, cards, maps):
     if executed:
         names = ", ".join(Path(name).stem for name in executed)
         origin = (
-            f"Run when these pages were built: {names}. All others show stored outputs."
+            f"These were run when the pages were built: {names}. "
+            "All others show stored outputs."
         )
     chapters, docs = (
         [page for page in pages if page.startswith(f"{folder}/")]
