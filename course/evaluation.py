@@ -70,9 +70,9 @@ def build_vae(
 
 
 def load_vae(name):
-    """A VAE from course/assets/models: the "wide" autoencoder, or the "better" VAE.
+    """A VAE from course/assets/models: "vae", "vae2d", "wide" or "better".
 
-    Both are the first seed's of tools/experiments.py.
+    The last three are the first seed's of tools/experiments.py.
     """
     files = (course.REFERENCE / f"{name}_{part}.keras" for part in PARTS)
     return vh.VAE(*map(vh.load, files), seed=vh.SEED)

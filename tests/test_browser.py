@@ -311,6 +311,9 @@ def test_path_plays_is_saved_and_has_an_address(tab, open_tab, page, tmp_path):
     other = ready(open_tab(place, viewport=DESKTOP))
     assert np.allclose(state(other, "point"), [1.5, -0.5])
     assert other.evaluate("explorer.state.model.name").startswith("Autoencoder")
+    damaged = "#model=vae2&image=9999&at=1.5,"
+    other = ready(open_tab(f"{page.as_uri()}{damaged}-", viewport=DESKTOP))
+    assert np.isfinite(state(other, "point")).all() and state(other, "image").any()
 
 
 def test_what_is_drawn_is_encoded_and_its_posterior_appears(tab):

@@ -231,7 +231,7 @@ def test_page_of_three_models_of_the_course_has_about_4_megabytes(path):
 def test_page_loads_nothing_from_elsewhere(path):
     page = re.sub('"arrays": ".*?"', "", path.read_text(encoding="utf-8"))
     page = page.replace(map_page.ICON, "data:,")
-    page = page.replace("https://-owner-.github.io/vae-vs-autoencoder/map.png", "")
+    page = page.replace(f"{refresh.PAGES}/map.png", "")
     assert len(page) < 100_000, "the data remain"
     loads = r"\bsrc=|@import|url\(|\bfetch\b|XMLHttpRequest|importScripts|WebSocket"
     assert not re.search(f"https?:|{loads}", page)

@@ -229,7 +229,7 @@ def measure_flow(name, seed, data, classifier):
         asked = np.random.default_rng(0).choice(labels, evaluation.IMAGES)
     model = flow.train(codes, labels, seed)
     if name == "flow" and not flow.REFERENCE.is_file():
-        flow.Flow(model.velocity, model.scale).save(flow.REFERENCE)  # no optimizer
+        flow.save_reference(model)
     new = decoder(flow.sample(model, asked, evaluation.IMAGES).clip(0)).numpy()
     sets = evaluation.feature_sets(classifier, data.x_train)
     results = {

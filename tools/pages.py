@@ -29,6 +29,7 @@ try:  # these imports take seconds
 
     import course
     import vae_helpers as vh
+    from course import evaluation
     from course.data import load_sample
     from course.files import write_errors
     from course.map import page as map_page
@@ -164,7 +165,7 @@ def write(notebooks, results, explorers=None):
                 status=None,
                 warning=warnings,
             ).build()
-        _mend_accessibility(rendered)
+        _complete(rendered)
         _write_font(rendered)
         shutil.rmtree(build, ignore_errors=True)
         rendered.rename(build)
@@ -175,8 +176,8 @@ def write(notebooks, results, explorers=None):
     return build / "index.html"
 
 
-def _mend_accessibility(folder):
-    """Add what the theme leaves out for keyboards and screen readers."""
+def _complete(folder):
+    """Add what the theme leaves out, and lead to the training page that is here."""
     for page in folder.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         if "<article" not in text:
@@ -357,27 +358,22 @@ def _write_font(folder):
     subset.save_font(font, str(folder / "_static" / "math.woff"), options)
 
 
-def reference(name):
-    """Encoder and decoder of a reference VAE, "vae" or "vae2d"."""
-    parts = ("encoder", "decoder")
-    return [vh.load(course.REFERENCE / f"{name}_{part}.keras") for part in parts]
-
-
 def reference_map(path):
     """Write the map of the reference models, as chapter 04 does; returns its path."""
+    two, vae = map(evaluation.load_vae, ("vae2d", "vae"))
     autoencoder = vh.load(course.REFERENCE / "autoencoder.keras")
-    others = [reference("vae"), vh.split_autoencoder(autoencoder)]
+    others = [(vae.encoder, vae.decoder), vh.split_autoencoder(autoencoder)]
     data = vh.load_data()
-    two = reference("vae2d")
-    return map_page.write(path, *two, data.x_val, data.y_val, others=others)
+    arguments = two.encoder, two.decoder, data.x_val, data.y_val
+    return map_page.write(path, *arguments, others=others)
 
 
 def main():
     """Render the stored notebooks with the reference models' map, or its picture."""
     if sys.argv[1:] == ["--picture"]:
-        data = vh.load_data()
+        data, two = vh.load_data(), evaluation.load_vae("vae2d")
         shown = data.x_val[:1000], data.y_val[:1000]
-        picture = map_page.picture(*reference("vae2d"), *shown)
+        picture = map_page.picture(two.encoder, two.decoder, *shown)
         (course.ASSETS / "map.png").write_bytes(picture)
         return
     if not installed():

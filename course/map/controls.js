@@ -175,16 +175,22 @@ function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   const model = page.models.find(model => nameOf(model) === given.get("model"));
   if (!model) return;
-  state.moves = false;
-  state.picked = Number(given.get("image") ?? state.picked);
-  restore();
+  const image = Number(given.get("image") ?? state.picked);
+  if (image in page.labels) state.picked = image;
+  takePicked();
   choose(model);
-  if (given.has("at")) setPoint(asNumbers(given.get("at")));
-  if (given.has("z")) setCode(asNumbers(given.get("z")));
-  if (!given.has("path")) return;
-  state.path = given.get("path").split(";").map(asNumbers);
-  part.film.parentElement.open = true;
-  endPath();
+  const [at, z, path] = ["at", "z", "path"].map(name =>
+    (given.get(name) ?? "").split(";").map(asNumbers));
+  const has = (points, count) => points.every(values =>
+    values.length === count && values.every(isFinite));
+  if (has(at, 2)) setPoint(at[0]);
+  else if (has(z, model.dimensions)) setCode(z[0]);
+  else if (has(path, 2) && path.length > 1) {
+    state.path = path;
+    part.film.parentElement.open = true;
+    endPath();
+  } else return;
+  state.moves = false;
 }
 part.link.onclick = async () => {
   const address = addressOf();
@@ -303,10 +309,13 @@ function pick(point, reach = Infinity) {  // the nearest garment, if it is so ne
   setCode(state.measured.mean);
   news = `Picked: ${page.classes[page.labels[state.picked]]}. `;
 }
-function restore() {
+function takePicked() {
   state.image = picture(state.picked);
   part.erase.checked = false;
   part.picked.textContent = `${page.classes[page.labels[state.picked]]}, from the map`;
+}
+function restore() {
+  takePicked();
   encodeImage();
   change();
 }
@@ -479,7 +488,7 @@ async function start() {
   state.model = page.models[0];
   resize();
   state.picked = page.examples.at(-1);
-  restore();
+  takePicked();
   choose(page.models[0]);
   readAddress();
   requestAnimationFrame(moveAround);
