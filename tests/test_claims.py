@@ -31,19 +31,17 @@ PAGES = [course.ROOT / "README.md"] + [
     course.ROOT / "docs" / f"{name}.md" for name in ("glossary", "mistakes", "teaching")
 ]
 CONSTANTS = {  # as written
-    "28": "pixels in a row", "784": "pixels in an image", "255": "the largest grey value",
+    "784": "pixels in an image", "255": "the largest grey value",
     "10": "classes, and dimensions of the latent space", "18": "numbers in a code of 02",
     "512": "units of a layer", "256": "units of a layer", "64": "units of a layer",
     "32": "units of a layer", "128": "images in a batch", "50": "epochs of a training",
     "55,000": "training images", "5,000": "validation images", "10,000": "test images",
-    "60,000": "images in the training file", "70,000": "images in all",
-    "9.2": "ln 10,000", "10.9": "ln 55,000", "0.69": "ln 2", "1.44": "bits in a nat",
-    "0.5": "one half", "171": "numbers in a covariance of 18 numbers", "134": "million, of 16,384",
+    "70,000": "images in all", "1.44": "bits in a nat",
+    "171": "numbers in a covariance of 18 numbers", "134": "million, of 16,384",
     "16,384": "numbers in a code of Stable Diffusion",
     "0.18215": "Stable Diffusion's constant; its source is in 07",
-    "85": "thousand weights of the flow", "10%": "steps without label, in course/flow.py",
-    "1,000": "steps of a noise schedule", "0.01": "nats from which one is active",
-    "0%": "none", "100%": "all",
+    "10%": "steps without label, in course/flow.py", "1,000": "steps of a noise schedule",
+    "0.01": "nats from which one is active",
     # What the sources that docs/mistakes.md names contain:
     "0.39": "784 / 2000", "3.07": "12,288 / 4000", "12,288": "values in a photograph",
     "500": "a factor", "2.05": "1024 / 500", "0.0005": "a factor", "12.25": "392 / 32",
