@@ -21,6 +21,7 @@ except ImportError as error:
 import keras
 import numpy as np
 from keras import layers, ops
+from sklearn.metrics import pairwise_distances_argmin
 
 from course import saving
 from course.data import (  # noqa: F401
@@ -37,7 +38,7 @@ from course.figures import (  # noqa: F401
     use_style,
 )
 from course.results import expect  # noqa: F401
-from course.saving import save, save_if_full_run  # noqa: F401
+from course.saving import load, save, save_if_full_run  # noqa: F401
 from course.training import fit  # noqa: F401
 
 SEED = 0  # fixed before any result was seen
@@ -211,11 +212,6 @@ MODELS = {
 }
 
 
-def load(path):
-    """The model in a .keras file, not compiled; errors as in `course.saving.load`."""
-    return saving.load(path, MODELS)
-
-
 def load_trained(*names):
     """Models of `MODELS`: the reader's own if all are there, else the reference.
 
@@ -277,12 +273,8 @@ def distance_to_nearest(codes, others):
     if codes.dtype.kind + others.dtype.kind != "ff" or not finite:
         raise ValueError("codes and others must be finite floats.")
     codes, others = codes.astype("float64"), others.astype("float64")
-    squares, nearest = np.square(others).sum(axis=1), []
-    for part in np.array_split(codes, len(codes) // 200 + 1):  # 90 MB for m = 55,000
-        # |part|^2 is the same for all others: it does not change which is nearest.
-        index = np.argmin(squares - 2 * part @ others.T, axis=1)
-        nearest.append(np.linalg.norm(part - others[index], axis=1))
-    return np.concatenate(nearest)
+    nearest = pairwise_distances_argmin(codes, others)
+    return np.linalg.norm(codes - others[nearest], axis=1)
 
 
 def active_dimensions(kl, threshold=0.01):

@@ -179,11 +179,6 @@ def squared_frechet(a, b):
     Computed from an Inception network's features, it is the FID (Heusel et al. 2017);
     ours, from our own classifier's features, cannot be compared with the FID.
     """
-    for part in (a, b):
-        if np.ndim(part) != 2 or len(part) < 2 or not np.isfinite(part).all():
-            raise ValueError("a and b must be finite, (n, d) and (m, d), n and m > 1.")
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"a and b must have the same d: {a.shape} and {b.shape}.")
     cov_a, cov_b = (np.atleast_2d(np.cov(part, rowvar=False)) for part in (a, b))
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T  # the square root of cov_a
@@ -191,12 +186,6 @@ def squared_frechet(a, b):
     cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
     means = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
     return float(means + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
-
-
-def squared_distances(a, b):
-    """Squared Euclidean distances between rows of a (n, d) and b (m, d): (n, m)."""
-    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)
-    return np.maximum(squares - 2 * a @ b.T, 0)
 
 
 def fit_mixture(codes, components, seed=0):

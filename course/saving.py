@@ -4,7 +4,6 @@
 `vae_helpers.MODELS`.
 """
 
-import contextlib
 import json
 import zipfile
 from pathlib import Path
@@ -43,7 +42,7 @@ def save(folder, **models):
             model.save(file)
             leave_out_new_options(file)
             try:
-                keras.saving.load_model(file, compile=False)
+                load(file)
             except Exception as error:  # each layer raises its own
                 raise ValueError(
                     f"{name} was not saved, because it could not be loaded again: "
@@ -74,35 +73,9 @@ def leave_out_new_options(path):
             archive.writestr(name, content)
 
 
-def load(path, builders):
-    """The model in a .keras file, not compiled.
-
-    A file of the course that a newer Keras wrote, whose configuration this one cannot
-    read, is loaded by building the model here and reading its weights.
-
-    Raises:
-        Exception: Keras' own error, where it cannot load the file.
-    """
-    path = Path(path)
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception:
-        if path.stem in builders:
-            model = builders[path.stem]()
-            with contextlib.suppress(Exception):
-                model.load_weights(path)
-                with zipfile.ZipFile(path) as archive:
-                    if _layers(archive.read("config.json")) == _layers(model.to_json()):
-                        return model
-        raise
-
-
-def _layers(config):
-    """Class and activation of each layer, which the shapes of weights do not show."""
-    return [
-        (layer["class_name"], layer["config"].get("activation"))
-        for layer in json.loads(config)["config"]["layers"]
-    ]
+def load(path):
+    """The model in a .keras file, not compiled; errors are Keras' own."""
+    return keras.saving.load_model(path, compile=False)
 
 
 def save_if_full_run(data, **models):
@@ -127,8 +100,8 @@ def load_trained(builders, *names):
     Prints which of the two they are.
 
     Raises:
-        OSError, ValueError: as `load`, or a model has other shapes than the course's,
-            or weights that are not finite.
+        ValueError: a model has other shapes than the course's, or weights that are not
+            finite. Where Keras cannot load a file, its own error.
     """
     own = course.BUILD / "models"
     if all((own / f"{name}.keras").is_file() for name in names):
@@ -136,24 +109,21 @@ def load_trained(builders, *names):
     else:
         folder, source = course.REFERENCE, "the reference, from course/assets/models"
     print(f"{' and '.join(names)}: {source}")
-    models = [load(folder / f"{name}.keras", builders) for name in names]
-    for name, model in zip(names, models):
-        path, shapes = folder / f"{name}.keras", _shapes(builders[name]())
-        if _shapes(model) != shapes:
+    models = []
+    for name in names:
+        path = folder / f"{name}.keras"
+        model, right = load(path), builders[name]()
+        models.append(model)
+        shapes, needed = (
+            f"{m.input_shape} to {m.output_shape}" for m in (model, right)
+        )
+        if shapes != needed:
             raise ValueError(
-                f"{path} maps {_shapes(model)}, where {shapes} is needed. "
-                "It may have another latent size: rename it, or delete it to use "
-                "the reference model."
+                f"{path} maps {shapes}, where {needed} is needed. It may have another "
+                "latent size: rename it, or delete it to use the reference model."
             )
         if not all(np.isfinite(weight).all() for weight in model.get_weights()):
             raise ValueError(
                 f"{path} contains NaN or infinite weights: its training diverged."
             )
     return models
-
-
-def _shapes(model):
-    """Shapes of input and output as text; "None to None" for a subclassed model."""
-    return " to ".join(
-        str(getattr(model, f"{end}_shape", None)) for end in ("input", "output")
-    )
