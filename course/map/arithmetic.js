@@ -1,6 +1,8 @@
+"use strict";
 // ---------------------------------------------------------------- arithmetic
 // What the page holds, networks of Dense layers, nats, and the plane of the map. A code
 // is an array of `dimensions` numbers, an image one of 784 pixels from 0 to 1.
+// It runs on the page, in a worker, and in node for the tests.
 
 let page;  // what page.write stored: models, labels, pictures, ...
 
@@ -28,7 +30,7 @@ function forward(layers, input) {
   let x = input;
   for (const layer of layers) {
     // Products of floats are faster than of integers and floats.
-    const kernel = layer.floats ??= Float32Array.from(layer.kernel);
+    const kernel = layer.floats ??= new Float32Array(layer.kernel);
     const { scale, bias } = layer, activate = activations[layer.activation];
     const y = new Float64Array(bias.length), width = y.length;
     for (let i = 0, row = 0; i < x.length; i++, row += width) {
@@ -78,42 +80,31 @@ function measure(model, image) {
 
 const picture = i =>  // of garment i on the map
   Float32Array.from(page.pictures.subarray(784 * i, 784 * i + 784), v => v / 255);
-const codeOf = (model, i) => {
-  const start = i * model.dimensions, stored = model.codes;
-  return Float32Array.from(stored.subarray(start, start + model.dimensions),
-    value => value * model.scale);
-};
+const codeOf = ({ codes, dimensions, scale }, i) => Float32Array.from(
+  codes.subarray(i * dimensions, (i + 1) * dimensions), value => value * scale);
 
 // Between codes and points of the plane.
-function toPlane(model, z) {
-  const { axes, centre, dimensions } = model, point = [0, 0];
+function toPlane({ axes, centre, dimensions }, z) {
+  const point = [0, 0];
   for (let i = 0; i < dimensions; i++) {
     point[0] += (z[i] - centre[i]) * axes[i];
     point[1] += (z[i] - centre[i]) * axes[dimensions + i];
   }
   return point;
 }
-function fromPlane(model, [u, v]) {
-  const { axes, centre, dimensions } = model;
+function fromPlane({ axes, centre, dimensions }, [u, v]) {
   return centre.map((value, i) => value + u * axes[i] + v * axes[dimensions + i]);
 }
+const apart = (a, b) => Math.hypot(...a.map((value, i) => value - b[i]));
 // How far a code is from the plane, 0 if the map shows it where it is.
-const offPlane = (model, z) =>
-  Math.hypot(...fromPlane(model, toPlane(model, z)).map((value, i) => value - z[i]));
-// The garments nearest to a code, of those that a test admits: [distance, garment].
-function nearestCodes(model, z, count, admits) {
-  const { codes, scale, dimensions } = model, found = [];
-  for (let i = 0, at = 0; i < page.labels.length; i++, at += dimensions) {
-    if (!admits(i)) continue;
-    let sum = 0;
-    for (let k = 0; k < dimensions; k++) sum += (codes[at + k] * scale - z[k]) ** 2;
-    found.push([Math.sqrt(sum), i]);
-  }
-  return found.sort((a, b) => a[0] - b[0]).slice(0, count);
-}
+const offPlane = (model, z) => apart(fromPlane(model, toPlane(model, z)), z);
+// The garments nearest to a code, or to a point: [distance, garment].
+const nearest = (places, place, count) =>
+  places.map((other, i) => [apart(other, place), i])
+    .sort((a, b) => a[0] - b[0]).slice(0, count);
 // The covariance of an image's cloud on the plane: [xx, xy, yy].
-function onPlane(model, logVar) {
-  const { axes, dimensions } = model, sums = [0, 0, 0];
+function onPlane({ axes, dimensions }, logVar) {
+  const sums = [0, 0, 0];
   logVar.forEach((value, i) => {
     const a = axes[i], b = axes[dimensions + i], variance = Math.exp(value);
     [a * a, a * b, b * b].forEach((c, k) => sums[k] += c * variance);
@@ -131,7 +122,7 @@ const normal = () =>  // a draw from N(0, 1), by the Box-Muller transform
 // h and the last sum are computed once for a square, and serve every image.
 
 const COARSE = 96;  // the map has so many squares along each side
-const DEEP = 14;  // squares within so many nats of the highest are divided into 4 x 4
+const DEEP = 14;  // squares more than so many nats below the highest do not count
 
 function square(model, z, size) {
   const hidden = forward(model.decoder.slice(0, -1), z);
@@ -139,30 +130,15 @@ function square(model, z, size) {
   const sums = forward(model.sums, hidden);
   let prior = -Math.log(2 * Math.PI) - (z[0] ** 2 + z[1] ** 2) / 2;
   for (const a of sums) prior -= Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
-  return { z, size, prior, hidden: Float32Array.from(hidden), log: 0, parts: null };
+  return { z, size, prior, hidden: new Float32Array(hidden), log: 0, parts: null };
+}
+function divided(model, [u, v], size, n) {  // n x n squares in place of one
+  const offsets = Array.from({ length: n }, (_, i) => size * ((i + 0.5) / n - 0.5));
+  return offsets.flatMap(y => offsets.map(x => square(model, [u + x, v + y], size / n)));
 }
 
-// Computes the coarse squares, for some milliseconds; true when all are there.
-function fillSquares(model, milliseconds) {
-  const { middle, half } = model, squares = model.squares ??= [];
-  const at = i => half * ((2 * i + 1) / COARSE - 1), end = performance.now() + milliseconds;
-  while (squares.length < COARSE ** 2 && performance.now() < end) {
-    const [row, column] = [Math.floor(squares.length / COARSE), squares.length % COARSE];
-    squares.push(square(model, [middle[0] + at(column), middle[1] - at(row)],
-      2 * half / COARSE));
-  }
-  return squares.length === COARSE ** 2;
-}
-
-function divided({ z: [u, v], size }, model) {
-  const offsets = [-3, -1, 1, 3].map(k => k * size / 8);
-  return offsets.flatMap(y => offsets.map(x => square(model, [u + x, v + y], size / 4)));
-}
-
-// log p(x) and the squares that hold the posterior's mass, each with log p(x, z). If the
-// milliseconds are over, some are too large: `isExact` is false, and a second call,
-// which finds what the first has computed, goes on.
-function truePosterior(model, image, milliseconds = 12) {
+// log p(x) and the squares that hold the posterior's mass, each with log p(x, z).
+function truePosterior(model, image) {
   const { kernel, scale, bias } = model.decoder.at(-1), width = bias.length;
   const weights = new Float64Array(kernel.length / width);  // x W
   let constant = 0;  // x . b
@@ -177,34 +153,27 @@ function truePosterior(model, image, milliseconds = 12) {
     for (let k = 0; k < weights.length; k++) sum += weights[k] * node.hidden[k];
     node.log = sum;
   };
-  let current = model.squares, isExact = true;
-  current.forEach(evaluate);
-  const leaves = [], end = performance.now() + milliseconds;
-  for (let depth = 0; depth < 3; depth++) {
-    const best = current.reduce((high, { log }) => Math.max(high, log), -Infinity);
-    const high = current.filter(({ log }) => log > best - DEEP);
-    const isFine = high.filter(({ log }) => log > best - 2).length > 24;
-    if (depth === 2 || depth && isFine) {
-      leaves.push(...current);
-      break;
+  let squares = model.squares ??= divided(model, model.middle, 2 * model.half, COARSE);
+  for (let divisions = 0; ; divisions++) {
+    squares.forEach(evaluate);
+    const highest = squares.reduce((high, { log }) => Math.max(high, log), -Infinity);
+    squares = squares.filter(({ log }) => log > highest - DEEP);
+    const isFine = squares.filter(({ log }) => log > highest - 2).length > 24;
+    if (divisions === 2 || divisions === 1 && isFine) {
+      const mass = squares.map(({ z, size, log }) => ({ z, size, log }));
+      const sum = mass.reduce((total, { log, size }) =>
+        total + size ** 2 * Math.exp(log - highest), 0);
+      return { logEvidence: highest + Math.log(sum), squares: mass, highest };
     }
-    const parts = [];
-    for (const node of current) {
-      if (node.log <= best - DEEP) leaves.push(node);
-      else if (!node.parts && performance.now() > end) {
-        isExact = false;
-        leaves.push(node);
-      } else {
-        node.parts ??= divided(node, model);
-        parts.push(...node.parts);
-      }
-    }
-    parts.forEach(evaluate);
-    current = parts;
+    squares = squares.flatMap(node =>
+      node.parts ??= divided(model, node.z, node.size, 4));
   }
-  const highest = leaves.reduce((high, { log }) => Math.max(high, log), -Infinity);
-  const mass = leaves.filter(({ log }) => log > highest - DEEP);
-  const sum = mass.reduce((total, { log, size }) =>
-    total + size ** 2 * Math.exp(log - highest), 0);
-  return { logEvidence: highest + Math.log(sum), squares: mass, highest, isExact };
+}
+
+if (typeof document === "undefined") {  // in the worker
+  let models;
+  onmessage = ({ data: { all, model, image } }) => {
+    models ??= all;
+    if (image) postMessage(truePosterior(models[model], image));
+  };
 }

@@ -3,7 +3,6 @@
 
 const number = (value, digits = 2) =>  // with a minus sign, and without "-0.00"
   (value < -0.5 * 10 ** -digits ? "\u2212" : "") + Math.abs(value).toFixed(digits);
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const large = part.picture.getContext("2d");
 const pad = part.pad.getContext("2d");
 const restored = part.reconstruction.getContext("2d");
@@ -30,11 +29,11 @@ function change() {  // at most one frame at a time; words follow when the hand 
   timer = setTimeout(say, 300);
 }
 function say() {
-  const at = state.point.map(value => number(value, 1)).join(", "), words = inWords(state.z);
+  const at = state.point.map(value => number(value, 1)).join(", ");
+  const picked = news && `${news}: ${nats()}. `, words = inWords(state.z);
   part.status.textContent = state.isOff
-    ? `${news}Off the map; its nearest place is ${at}. The code is ${words}.`
-    : `${news}At ${at}: ${words}${isGap(state.point) ? ", in a gap: few garments here" : ""}.`;
-  news = "";
+    ? `${picked}Off the map; its nearest place is ${at}. The code is ${words}.`
+    : `${picked}At ${at}, ${words}${isGap(state.point) ? "; in a gap: few garments here" : ""}.`;
   part["picture-title"].textContent = state.isOff ? "Decoded here (a code off this map)"
     : "Decoded here";
   part.picture.setAttribute("aria-label",
@@ -42,23 +41,22 @@ function say() {
 }
 function setCode(z) {
   state.z = Float32Array.from(z);
-  state.point = toPlane(state.model, z);
+  state.point = toPlane(state.model, state.z);
   state.isOff = offPlane(state.model, state.z) > 0.02 * state.model.half;
+  news = "";
   change();
 }
 function setPoint(point) {
   const { middle, half } = state.model;
-  state.point = point.map((value, k) =>
-    Math.min(Math.max(value, middle[k] - half), middle[k] + half));
-  state.z = fromPlane(state.model, state.point);
-  state.isOff = false;
-  change();
+  setCode(fromPlane(state.model, point.map((value, k) =>
+    Math.min(Math.max(value, middle[k] - half), middle[k] + half))));
 }
 
-// ---- models and views
+// ---- models and sliders
 
 function choose(model) {
-  Object.assign(state, { model, path: [] });
+  cancelAnimationFrame(film);
+  Object.assign(state, { model, path: [], posterior: null });
   part.film.hidden = true;
   part.models.querySelectorAll("input")[page.models.indexOf(model)].checked = true;
   part.map.setAttribute("aria-label", `Map of codes: ${model.name}`);
@@ -67,29 +65,25 @@ function choose(model) {
   dataset.plane = model.dimensions > 2 ? "many" : "two";
   part.dimensions.textContent = model.dimensions;
   part.explained.textContent = `${(100 * model.explained).toFixed(0)}%`;
-  part["gap-share"].textContent = `${(100 * model.gap_share).toFixed(0)}%`;
   part["draw-count"].textContent = model.noise.length / model.dimensions;
   makeSliders();
-  if (part.plane.checked) decodePlane(model);
-  paintGround();
+  if (!model.tiles) decodePlane(model);
   encodeImage();
   setCode(state.measured.mean);
+  paintGround();
 }
 
 function makeSliders() {
-  const { use, unit, codes, scale, dimensions } = state.model;
+  const { use, unit, codes, scale } = state.model;
+  const reach = Math.max(3, Math.ceil(scale * codes.reduce((a, b) => Math.max(a, Math.abs(b)))));
   part.rows.replaceChildren();
   sliders = [...use.keys()].sort((a, b) => use[b] - use[a]).map(i => {
     const row = document.createElement("div"), isInactive = !(use[i] > page.threshold);
-    const mark = isInactive ? "inactive"
-      : unit === "nats" ? `${number(use[i])} nats` : `sd ${number(use[i])}`;
-    const own = codes.filter((_, k) => k % dimensions === i);
     row.className = isInactive ? "row inactive" : "row";
     row.innerHTML = `<label for="z${i}">Dimension ${i}</label>
-      <small id="use${i}">${mark}</small>
+      <small id="use${i}">${isInactive ? "inactive" : `${number(use[i])} ${unit}`}</small>
       <input type="range" id="z${i}" step="0.05" aria-describedby="use${i}"
-        min="${Math.min(-3, Math.floor(scale * Math.min(...own)))}"
-        max="${Math.max(3, Math.ceil(scale * Math.max(...own)))}">
+        min="${-reach}" max="${reach}">
       <span class="value" aria-hidden="true"></span>`;
     part.rows.append(row);
     const input = row.querySelector("input");
@@ -99,24 +93,7 @@ function makeSliders() {
 }
 part["sliders-view"].ontoggle = change;
 part.zero.onclick = () => setCode(new Float32Array(state.model.dimensions));
-part.random.onclick = () => setCode(state.z.map(normal));
-
-function interpolate() {
-  const [a, b] = [part.from, part.to].map(list => codeOf(state.model, list.value));
-  const t = part.way.value / 100;
-  part.way.setAttribute("aria-valuetext", `${part.way.value} percent`);
-  setCode(a.map((value, i) => value + t * (b[i] - value)));
-}
-part.from.oninput = part.to.oninput = part.way.oninput = interpolate;
-
-part.plane.onchange = () => {
-  if (part.plane.checked) decodePlane(state.model);
-  paintGround();
-};
-part.density.onchange = () => {
-  part["density-note"].hidden = !part.density.checked;
-  paintGround();
-};
+part.plane.onchange = paintGround;
 
 // ---- draws
 
@@ -157,34 +134,28 @@ part.cloud.onclick = () => {
   change();
 };
 
-// ---- an address for what is shown: #model=vae2&at=1.0,-0.5, or path=... or z=...
+// ---- an address for what is shown: #model=vae2&image=3&z=1.00,-0.50, or path=...
 
 const nameOf = model => (model.unit === "nats" ? "vae" : "ae") + model.dimensions;
-const asText = values => [...values].map(value => value.toFixed(2)).join(",");
-const asNumbers = text => text.split(",").map(Number);
+const asText = points =>
+  points.map(point => [...point].map(value => value.toFixed(2)).join(",")).join(";");
 function addressOf() {
-  const step = Math.ceil(state.path.length / 30);
-  const stops = state.path.filter((_, i, { length }) =>
-    i % step === 0 || i === length - 1);
-  const place = stops.length > 1 ? `path=${stops.map(asText).join(";")}`
-    : state.isOff ? `z=${asText(state.z)}` : `at=${asText(state.point)}`;
-  return `${location.href.split("#")[0]}#model=${nameOf(state.model)}`
-    + `&image=${state.picked}&${place}`;
+  const place = state.path.length > 1 ? `path=${asText(state.path)}`
+    : `z=${asText([state.z])}`;
+  return `#model=${nameOf(state.model)}&image=${state.picked}&${place}`;
 }
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   const model = page.models.find(model => nameOf(model) === given.get("model"));
   if (!model) return;
-  const image = Number(given.get("image") ?? state.picked);
-  if (image in page.labels) state.picked = image;
+  if (given.get("image") in page.labels) state.picked = Number(given.get("image"));
   takePicked();
   choose(model);
-  const [at, z, path] = ["at", "z", "path"].map(name =>
-    (given.get(name) ?? "").split(";").map(asNumbers));
+  const [z, path] = ["z", "path"].map(name => (given.get(name) ?? "").split(";")
+    .map(text => text.split(",").map(Number)));
   const has = (points, count) => points.every(values =>
     values.length === count && values.every(isFinite));
-  if (has(at, 2)) setPoint(at[0]);
-  else if (has(z, model.dimensions)) setCode(z[0]);
+  if (has(z, model.dimensions)) setCode(z[0]);
   else if (has(path, 2) && path.length > 1) {
     state.path = path;
     part.film.parentElement.open = true;
@@ -193,101 +164,74 @@ function readAddress() {
   state.moves = false;
 }
 part.link.onclick = async () => {
-  const address = addressOf();
-  try {
-    await navigator.clipboard.writeText(address);
-    part.copied.textContent = "Copied.";
-  } catch {  // not allowed here: the address bar holds it
-    history.replaceState(null, "", address);
-    part.copied.textContent = "The link is in the address bar.";
-  }
-  setTimeout(() => part.copied.textContent = "", 3000);
+  history.replaceState(null, "", addressOf());
+  const copy = navigator.clipboard?.writeText(location.href);
+  const isCopied = await copy?.then(() => true, () => false);
+  part.copied.textContent = isCopied ? "Copied." : "The link is in the address bar.";
 };
 
-// ---- until the first touch: around a boot, a bag and a dress
+// ---- the ring moves by itself: around a boot, a bag and a dress until the first touch,
+// and along a path that was drawn
 
-function moveAround(now) {
-  if (!state.moves) return;
-  const stops = [9, 8, 3].map(label => [0, 1].map(k => median(state.model.points
-    .filter((_, i) => page.labels[i] === label).map(point => point[k]))));
-  const turn = now / 4000 % 3, from = stops[Math.floor(turn)];
-  const to = stops[(Math.floor(turn) + 1) % 3];
-  const t = (1 - Math.cos(Math.PI * (turn % 1))) / 2;
-  setPoint(from.map((value, k) => value + t * (to[k] - value)));
-  requestAnimationFrame(moveAround);
+let film;  // the next frame
+function along(stops, t) {  // the point after a fraction t of the way
+  const last = stops.length - 1, at = t * last, i = Math.min(Math.floor(at), last - 1);
+  return stops[i].map((value, k) => value + (at - i) * (stops[i + 1][k] - value));
 }
-function stopMoving() {
-  if (state.moves) change();
-  state.moves = false;
+function play(stops, milliseconds, isEndless) {
+  const begin = performance.now();
+  cancelAnimationFrame(film);
+  const step = now => {
+    const t = Math.max(now - begin, 0) / milliseconds;
+    if (isEndless || t < 1) film = requestAnimationFrame(step);
+    setPoint(along(stops, isEndless ? t % 1 : Math.min(t, 1)));
+  };
+  film = requestAnimationFrame(step);
 }
 for (const kind of ["pointerdown", "keydown"])
-  document.addEventListener(kind, stopMoving, { capture: true });
-
-// ---- a path on the map, its film and its strip
+  document.addEventListener(kind, () => {
+    cancelAnimationFrame(film);
+    if (state.moves) change();
+    state.moves = false;
+  }, { capture: true });
 
 function startPath(point) {
   setPoint(point);
   state.path = [state.point];
   part.film.hidden = true;
 }
-function extendPath(point) {
+function extendPath(point) {  // by a step that is long enough to be seen
   setPoint(point);
-  state.path.push(state.point);
-}
-function along(t) {  // the point after a fraction t of the path
-  const { path } = state, at = t * (path.length - 1);
-  const i = Math.min(Math.floor(at), path.length - 2);
-  return path[i].map((value, k) => value + (at - i) * (path[i + 1][k] - value));
+  if (apart(state.point, state.path.at(-1)) > state.model.half / 50)
+    state.path.push(state.point);
 }
 function endPath() {
-  part.film.hidden = state.path.length < 2;
+  const { model, path } = state;
+  part.film.hidden = path.length < 2;
   if (part.film.hidden) return;
   drawStrip(part.reel, Array.from({ length: 12 }, (_, k) =>
-    fromPlane(state.model, along(k / 11))), state.model, 6);
-  setPoint(along(1));
-  if (!calm.matches) play();
-}
-function play() {  // in four seconds; another path or move ends it
-  const { path } = state, begin = performance.now();
-  let last = state.point;
-  const step = now => {
-    if (state.path !== path || state.point !== last || !path.length) return;
-    const t = Math.min(Math.max(now - begin, 0) / 4000, 1);
-    setPoint(along(t));
-    last = state.point;
-    if (t < 1) requestAnimationFrame(step);
-  };
-  requestAnimationFrame(step);
+    fromPlane(model, along(path, k / 11))), model, 6);
+  if (calm.matches) setPoint(path.at(-1));
+  else part.play.click();
 }
 part.path.onchange = () => startPath(state.point);
-part.play.onclick = play;
-part.save.onclick = () => {
-  const context = document.createElement("canvas").getContext("2d");
-  Object.assign(context.canvas, { width: 720, height: 240 });
-  context.imageSmoothingEnabled = false;
-  context.drawImage(part.reel, 0, 0, 720, 240);
-  const href = context.canvas.toDataURL();
-  Object.assign(document.createElement("a"), { href, download: "path.png" }).click();
-};
+part.play.onclick = () => play(state.path, 4000);
 
 // ---- the map under mouse, finger and keys
 
 let pressed = null;  // where a finger or button went down
 part.map.onpointerdown = event => {
-  pressed = [event.clientX, event.clientY];
+  pressed = event;
   part.map.setPointerCapture(event.pointerId);
-  if (part.path.checked) startPath(pointAt(...pressed));
-  else setPoint(pointAt(...pressed));
+  (part.path.checked ? startPath : setPoint)(pointAt(event));
 };
 part.map.onpointermove = event => {
-  const move = part.path.checked ? extendPath : setPoint;
-  if (pressed) move(pointAt(event.clientX, event.clientY));
+  if (pressed) (part.path.checked ? extendPath : setPoint)(pointAt(event));
 };
 part.map.onpointerup = event => {
-  const x = event.clientX, y = event.clientY;
+  const way = Math.hypot(event.clientX - pressed?.clientX, event.clientY - pressed?.clientY);
   if (part.path.checked) endPath();
-  else if (pressed && Math.hypot(x - pressed[0], y - pressed[1]) < 8)
-    pick(pointAt(x, y), 40 * state.model.half / part.map.clientWidth);  // 20 pixels
+  else if (way < 8) pick(pointAt(event), 40 * state.model.half / part.map.clientWidth);
   pressed = null;
 };
 part.map.onpointercancel = () => pressed = null;
@@ -302,12 +246,12 @@ part.map.onkeydown = event => {
   event.preventDefault();
 };
 function pick(point, reach = Infinity) {  // the nearest garment, if it is so near
-  const [nearest] = nearestOnMap(point, 1);
-  if (!nearest || nearest[0] > reach) return;
-  state.picked = nearest[1];
+  const [[distance, i]] = nearest(state.model.points, point, 1);
+  if (distance > reach) return;
+  state.picked = i;
   restore();
   setCode(state.measured.mean);
-  news = `Picked: ${page.classes[page.labels[state.picked]]}. `;
+  news = page.classes[page.labels[i]];
 }
 function takePicked() {
   state.image = picture(state.picked);
@@ -340,32 +284,41 @@ function encodeImage() {
      <td>${number(value, 1)}</td></tr>`).join("");
   const below = model.excess.filter(value => value < excess).length;
   part.below.textContent = `${Math.min(below, 100)}%`;
-  updatePosterior();
+  part["posterior-note"].textContent = "Computing the true posterior \u2026";
+  askForPosterior();
+}
+function nats() {
+  const { measured, posterior } = state, { bound, logVar } = measured;
+  if (!logVar) return `reconstruction ${number(bound, 1)} nats`;
+  if (posterior?.of !== measured) return `\u2212ELBO ${number(bound, 1)} nats`;
+  const { logEvidence } = posterior;
+  return `\u2212log p(x) ${number(-logEvidence, 1)}, \u2212ELBO ${number(bound, 1)}, `
+    + `encoder gap ${number(bound + logEvidence, 1)} nats`;
 }
 
-// The true posterior: only for a VAE with two dimensions, when its squares are computed.
-const hasPosterior = model => model.unit === "nats" && model.dimensions === 2;
-function updatePosterior() {
-  const { model, image } = state;
-  state.posterior = null;
-  part["posterior-note"].textContent = "Computing the true posterior \u2026";
-  if (!hasPosterior(model) || model.squares?.length !== COARSE ** 2) return;
-  state.posterior = truePosterior(model, image);
-  const { logEvidence, isExact } = state.posterior, { bound } = state.measured;
-  paintZoom();
-  part["posterior-note"].textContent = `\u2212log p(x) ${number(-logEvidence, 1)},
-    \u2212ELBO ${number(bound, 1)}, encoder gap ${number(bound + logEvidence, 1)}
-    nats${isExact ? "" : " (being refined)"}.`;
-  if (!isExact) requestAnimationFrame(() => {
-    if (state.model === model && state.image === image) updatePosterior();
+// The true posterior: only for a VAE with two dimensions, by the worker. It gets one
+// image at a time, and the next one if that has changed when the answer comes.
+const worker = new Worker(URL.createObjectURL(new Blob([part.arithmetic.textContent])));
+let asked = null;  // the model and the `measured` of the image that the worker has
+function askForPosterior() {
+  const { model, image, measured } = state;
+  if (asked || model.unit !== "nats" || model.dimensions !== 2) return;
+  asked = { model, measured };
+  worker.postMessage({ model: page.models.indexOf(model), image });
+}
+worker.onmessage = ({ data }) => {
+  const { model, measured } = asked;
+  asked = null;
+  if (model === state.model) {
+    state.posterior = { ...data, of: measured };
+    paintZoom();
     change();
-  });
-}
-function fillInBackground(model) {
-  if (!fillSquares(model, 8)) return setTimeout(() => fillInBackground(model), 4);
-  if (state.model === model) updatePosterior();
-  change();
-}
+  }
+  if (measured !== state.measured) askForPosterior();
+  else part["posterior-note"].textContent = `${nats()}.`;
+};
+worker.onerror = () => part["posterior-note"].textContent =
+  "The true posterior cannot be computed here: open this page by itself.";
 
 let cursor = [14, 14];  // where the keys draw on the pad
 function paintPad() {
@@ -384,10 +337,10 @@ function stroke(point) {  // a soft round brush around a pixel
       const i = 28 * row + column, ink = [1, 0.6, 0.3][(row !== y) + (column !== x)];
       image[i] = part.erase.checked ? Math.min(image[i], 1 - ink) : Math.max(image[i], ink);
     }
-  drawn();
+  drawn("drawn here");
 }
-function drawn() {  // encoded once a frame, however fast the hand is
-  part.picked.textContent = "drawn here";
+function drawn(words) {  // encoded once a frame, however fast the hand is
+  part.picked.textContent = words;
   state.isNew = true;
   paintPad();
   change();
@@ -420,32 +373,11 @@ part.pad.onfocus = part.pad.onblur = paintPad;
 part.empty.onclick = () => {
   part.erase.checked = false;
   state.image = new Float32Array(784);
-  drawn();
+  drawn("empty: draw a garment on it, with mouse or finger");
 };
 
 // ---- the start
 
-function makeChoices() {
-  for (const model of page.models) {
-    const label = document.createElement("label");
-    label.innerHTML = `<input type="radio" name="model"><span>${model.name}</span>`;
-    label.firstChild.onchange = () => choose(model);
-    part.models.append(label);
-  }
-  page.classes.forEach((name, label) => {
-    const box = document.createElement("label");
-    box.innerHTML = `<input type="checkbox" checked>
-      <i style="background: ${COLOURS[label]}"></i>${name}`;
-    box.firstChild.onchange = event => {
-      state.hidden[event.target.checked ? "delete" : "add"](label);
-      paintGround();
-    };
-    part.classes.append(box);
-  });
-  page.examples.forEach((i, k) => [part.from, part.to].forEach(list =>
-    list.add(new Option(`${page.classes[page.labels[i]]} ${k % 2 + 1}`, i))));
-  part.to.selectedIndex = Math.floor(page.examples.length / 2);
-}
 function resize() {
   const size = Math.round(part.map.clientWidth * ratio());
   if (!size || size === part.map.width) return;
@@ -458,42 +390,53 @@ function restyle() {
   if (state.posterior) paintZoom();
 }
 
-// A notebook that is in a frame itself (Colab, Kaggle, VS Code) may refuse new tabs. A
-// frame in a notebook has no address, so the new tab gets a copy of the page.
-const isEmbedded = window !== window.parent;
-if (isEmbedded && window.parent === window.top) {
-  const copy = new Blob(["<!doctype html>", document.documentElement.outerHTML],
-    { type: "text/html" });
-  part.alone.href =
-    location.protocol === "about:" ? URL.createObjectURL(copy) : location.href;
-  part.alone.hidden = false;
+// In a frame: a notebook that is in a frame itself (Colab, Kaggle, VS Code) may refuse
+// new tabs. A frame in a notebook has no address, so the new tab gets a copy of the page.
+// Where it may, the frame is made as high as the page, so that the wheel scrolls what is
+// around it.
+function embed() {
+  document.documentElement.classList.add("embedded");
+  if (window.parent === window.top) {
+    const copy = new Blob(["<!doctype html>", document.documentElement.outerHTML],
+      { type: "text/html" });
+    part.alone.href =
+      location.protocol === "about:" ? URL.createObjectURL(copy) : location.href;
+    part.alone.hidden = false;
+  }
+  new ResizeObserver(() => {
+    const height = Math.ceil(document.body.getBoundingClientRect().bottom + scrollY);
+    if (window.frameElement) window.frameElement.style.height = `${height}px`;
+  }).observe(document.body);
 }
 
 async function start() {
   page = await unpack(JSON.parse(part.model.textContent));
   for (const model of page.models) {
-    model.points = Array.from(page.labels, (_, i) => toPlane(model, codeOf(model, i)));
+    model.garments = Array.from(page.labels, (_, i) => codeOf(model, i));
+    model.points = model.garments.map(z => toPlane(model, z));
     model.origin = toPlane(model, new Float32Array(model.dimensions));
-    model.gapsAlong = Math.sqrt(model.gaps.length);
+    model.middles = page.classes.map((_, label) => [0, 1].map(k => median(
+      model.points.filter((_, i) => page.labels[i] === label).map(point => point[k]))));
+    const label = document.createElement("label");
+    label.innerHTML = `<input type="radio" name="model"><span>${model.name}</span>`;
+    label.firstChild.onchange = () => choose(model);
+    part.models.append(label);
   }
+  worker.postMessage({ all: page.models.map(({ decoder, middle, half }) =>
+    ({ decoder, middle, half })) });
   readStyle();
-  makeChoices();
   part.everything.hidden = false;
   part.loading.hidden = true;
-  part.images.textContent = page.images.toLocaleString("en");
   part.link.hidden = !/^(http|file)/.test(location.protocol);
-  document.documentElement.classList.toggle("embedded", isEmbedded);
+  const isEmbedded = window !== window.parent;
+  if (isEmbedded) embed();
   if (innerWidth < 900 || isEmbedded) part.encoded.open = false;
   state.moves = !calm.matches;
-  state.model = page.models[0];
-  resize();
-  state.picked = page.examples.at(-1);
+  state.picked = page.labels.indexOf(9);
   takePicked();
   choose(page.models[0]);
+  if (state.moves) play([9, 8, 3, 9].map(label => state.model.middles[label]), 12000, true);
   readAddress();
-  requestAnimationFrame(moveAround);
-  const two = page.models.find(hasPosterior);
-  if (two) setTimeout(() => fillInBackground(two), 1500);
   new ResizeObserver(resize).observe(part.map);
   matchMedia("(prefers-color-scheme: dark)").onchange = restyle;
   onhashchange = readAddress;
@@ -502,8 +445,7 @@ async function start() {
     document.documentElement.dataset.theme = data.theme;
     restyle();
   };
-  window.explorer = { page, state, decode, encode, measure, setPoint, frame,
-    addressOf };
+  window.explorer = { page, state, decode, addressOf };
 }
 start().catch(error => {
   part.failure.textContent = typeof DecompressionStream === "undefined"

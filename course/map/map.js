@@ -1,14 +1,13 @@
 // ---------------------------------------------------------------- the map
-// `ground` holds what does not move: plane, density, circles, marks. A frame copies it
-// and adds what moves: the picked garment's cloud, draws, the point under the pointer.
+// `ground` holds what does not move: plane, circles, marks, names. A frame copies it and
+// adds what moves: the picked garment's cloud, draws, the point under the pointer.
 
 const state = {
   model: null,
   z: [],  // the code whose image is shown large
   point: [0, 0],  // that code on the plane
   isOff: false,  // whether the code itself is off the plane
-  hidden: new Set(),  // classes
-  draws: [],  // codes from N(0, I)
+  draws: [],  // codes from N(0, I), or from the image's cloud
   path: [],  // points of the plane
   image: new Float32Array(784),  // what is encoded
   picked: 0,  // the garment that it is, or was before it was changed
@@ -19,47 +18,31 @@ const state = {
 const TILES = 20;  // the decoded plane has so many images along each side
 const ground = document.createElement("canvas");
 const map = part.map.getContext("2d");
+let names = [];  // the boxes of the names on the ground
 
 function place([u, v], size = ground.width, { middle, half } = state.model) {
   return [(u - middle[0] + half) / (2 * half) * size,  // from the plane to the canvas
     (middle[1] + half - v) / (2 * half) * size];
 }
-function pointAt(x, y) {  // from the page's pixels to the plane
+function pointAt({ clientX, clientY }) {  // from an event to the plane
   const box = part.map.getBoundingClientRect(), { middle, half } = state.model;
-  return [middle[0] + half * (2 * (x - box.left) / box.width - 1),
-    middle[1] + half * (1 - 2 * (y - box.top) / box.height)];
+  return [middle[0] + half * (2 * (clientX - box.left) / box.width - 1),
+    middle[1] + half * (1 - 2 * (clientY - box.top) / box.height)];
 }
-const isShown = i => !state.hidden.has(page.labels[i]);
-
-// Garments are ordered by their distance from a point of the plane.
-function nearestOnMap([u, v], count) {
-  const { points } = state.model, found = [];
-  points.forEach(([x, y], i) => {
-    if (isShown(i)) found.push([Math.hypot(x - u, y - v), i]);
-  });
-  return found.sort((a, b) => a[0] - b[0]).slice(0, count);
-}
-
-const plural = name => {
-  const word = name.split("/")[0];
-  const lower = word[1] === "-" ? word : word.toLowerCase();
-  return lower + (lower.endsWith("s") ? "es" : "s");
-};
 function isGap(point, model = state.model) {
-  const { gaps, gapsAlong: n } = model, [x, y] = place(point, n, model);
+  const { gaps } = model, n = Math.sqrt(gaps.length), [x, y] = place(point, n, model);
   return gaps[Math.floor(y) * n + Math.floor(x)] === 1;
 }
 // What is near a code: by the codes themselves, since the plane shows two directions.
 function inWords(z) {
-  const { model } = state, counts = new Map(), near = new Map();
-  for (const [distance, i] of nearestCodes(model, z, 12, isShown))
-    for (const map of distance < model.near ? [counts, near] : [counts])
-      map.set(page.labels[i], (map.get(page.labels[i]) || 0) + 1);
-  const names = [...(near.size ? near : counts)].sort((a, b) => b[1] - a[1])
+  const { garments, near } = state.model, found = nearest(garments, z, 12);
+  const close = found.filter(([distance]) => distance < near), counts = new Map();
+  for (const [, i] of close.length ? close : found)
+    counts.set(page.labels[i], (counts.get(page.labels[i]) ?? 0) + 1);
+  const classes = [...counts].sort((a, b) => b[1] - a[1])
     .filter(([, count], k) => k === 0 || k === 1 && count >= 3)
-    .map(([label]) => plural(page.classes[label])).join(" and ");
-  if (!names) return "no garments are shown";
-  return near.size ? `near ${names}` : `far from all garments; ${names} are nearest`;
+    .map(([label]) => page.classes[label]).join(", ");
+  return close.length ? `near: ${classes}` : `far from all garments; nearest: ${classes}`;
 }
 
 function grey(context, image, left = 0, top = 0) {
@@ -71,53 +54,19 @@ function grey(context, image, left = 0, top = 0) {
   context.putImageData(pixels, left, top);
 }
 
-// The decoded plane, a few images at a time so that the page stays responsive.
-function decodePlane(model) {
-  if (!model.tiles) {
-    model.tiles = document.createElement("canvas");
-    model.tiles.width = model.tiles.height = 28 * TILES;
-    model.decoded = model.painted = 0;
-  }
+// The decoded plane, half a row at a time so that the page stays responsive.
+function decodePlane(model, first = 0) {
+  model.tiles ??= Object.assign(document.createElement("canvas"),
+    { width: 28 * TILES, height: 28 * TILES });
   const context = model.tiles.getContext("2d"), { middle, half } = model;
-  const at = i => half * ((2 * i + 1) / TILES - 1), start = performance.now();
-  while (model.decoded < TILES ** 2 && performance.now() < start + 6) {
-    const column = model.decoded % TILES, row = Math.floor(model.decoded++ / TILES);
+  const at = i => half * ((2 * i + 1) / TILES - 1), end = first + TILES / 2;
+  for (let i = first; i < end; i++) {
+    const column = i % TILES, row = Math.floor(i / TILES);
     const z = fromPlane(model, [middle[0] + at(column), middle[1] - at(row)]);
     grey(context, decode(model, z), 28 * column, 28 * row);
   }
-  const isDone = model.decoded === TILES ** 2;
-  if (isDone || start > model.painted + 250) {
-    model.painted = start;
-    if (model === state.model) paintGround();
-  }
-  if (!isDone) requestAnimationFrame(() => decodePlane(model));
-}
-
-function paintDensity(context) {
-  const { crowd, gaps, gapsAlong: n } = state.model, size = ground.width;
-  const small = document.createElement("canvas");
-  small.width = small.height = n;
-  const pixels = new ImageData(n, n), colour = style.crowd.split(",").map(Number);
-  crowd.forEach((value, i) => pixels.data.set([...colour, 0.8 * value], 4 * i));
-  small.getContext("2d").putImageData(pixels, 0, 0);
-  context.imageSmoothingEnabled = true;
-  context.drawImage(small, 0, 0, size, size);
-  context.save();
-  context.beginPath();
-  gaps.forEach((gap, i) => {
-    if (gap) context.rect(i % n * size / n, Math.floor(i / n) * size / n,
-      size / n + 0.5, size / n + 0.5);
-  });
-  context.clip();
-  context.beginPath();
-  for (let x = -size; x < size; x += 7 * ratio()) {
-    context.moveTo(x, size);
-    context.lineTo(x + size, 0);
-  }
-  context.strokeStyle = style.ink;
-  context.lineWidth = ratio();
-  context.stroke();
-  context.restore();
+  if (model === state.model && end % (5 * TILES) === 0) paintGround();
+  if (end < TILES ** 2) requestAnimationFrame(() => decodePlane(model, end));
 }
 
 function paintGround() {
@@ -127,8 +76,7 @@ function paintGround() {
   context.fillStyle = style.paper;
   context.fillRect(0, 0, size, size);
   context.imageSmoothingEnabled = false;
-  if (part.plane.checked && model.tiles) context.drawImage(model.tiles, 0, 0, size, size);
-  if (part.density.checked) paintDensity(context);
+  if (part.plane.checked) context.drawImage(model.tiles, 0, 0, size, size);
   const [x0, y0] = place(model.origin);
   context.font = `${12 * scale}px system-ui, sans-serif`;
   for (const sd of [1, 2, 3]) {
@@ -136,12 +84,11 @@ function paintGround() {
     if (unit > 16 * scale || sd === 3)
       write(context, `${sd} sd`, x0, y0 - sd * unit - 9 * scale, scale);
   }
-  context.globalAlpha = part.density.checked ? 0.35 : part.plane.checked ? 0.6 : 1;
+  context.globalAlpha = part.plane.checked ? 0.6 : 1;
   page.classes.forEach((_, label) => {
     context.beginPath();
     model.points.forEach((point, i) => {
-      if (page.labels[i] === label && isShown(i))
-        circle(context, ...place(point), r);
+      if (page.labels[i] === label) circle(context, ...place(point), r);
     });
     context.fillStyle = COLOURS[label];
     context.strokeStyle = part.plane.checked ? "#fff" : style.ink;
@@ -153,15 +100,12 @@ function paintGround() {
   paintNames(context, scale);
   paint();
 }
-
 function paintNames(context, scale) {  // at the middle of each class
-  const names = page.classes.flatMap((name, label) => {
-    const own = state.model.points.filter((_, i) => page.labels[i] === label);
-    if (!own.length || state.hidden.has(label)) return [];
-    const [x, y] = place([0, 1].map(k => median(own.map(point => point[k]))));
-    return [{ name, x, y }];
+  const wanted = state.model.middles.map((middle, label) => {
+    const [x, y] = place(middle);
+    return { name: page.classes[label], x, y };
   });
-  writeNames(context, names, ground.width, scale);
+  names = writeNames(context, wanted.filter(({ x }) => !isNaN(x)), ground.width, scale);
 }
 
 function outlined(context, draw, width) {  // dark on light, seen on any ground
@@ -193,37 +137,34 @@ function drawPosterior(context, toXY, unit) {
     context.fillRect(x - side / 2, y - side / 2, side, side);
   }
 }
-
-function paintZoom() {  // the posterior magnified
+function paintZoom() {  // it magnified, around the encoder's cloud
   const context = part.zoom.getContext("2d"), { squares, highest } = state.posterior;
-  const { mean, logVar } = state.measured, sd = Math.exp(Math.max(...logVar) / 2);
-  const seen = squares.filter(({ log }) => log > highest - 6).map(({ z }) => z);
-  const corners = [...seen, ...[-2.5, 2.5].map(k => [mean[0] + k * sd, mean[1] + k * sd])];
-  const low = [0, 1].map(k => Math.min(...corners.map(z => z[k])));
-  const high = [0, 1].map(k => Math.max(...corners.map(z => z[k])));
-  const unit = 180 / Math.max(high[0] - low[0], high[1] - low[1]);
-  const toXY = ([u, v]) => [98 + unit * (u - (low[0] + high[0]) / 2),
-    98 - unit * (v - (low[1] + high[1]) / 2)];
+  const { mean, logVar } = state.measured;
+  const seen = squares.filter(({ log }) => log > highest - 6).map(({ z }) =>
+    Math.max(Math.abs(z[0] - mean[0]), Math.abs(z[1] - mean[1])));
+  const unit = 90 / Math.max(...seen, 2.5 * Math.exp(Math.max(...logVar) / 2));
   context.fillStyle = style.paper;
   context.fillRect(0, 0, 196, 196);
-  drawPosterior(context, toXY, unit);
-  drawCloud(context, toXY(mean), unit, 1);
+  drawPosterior(context, ([u, v]) =>
+    [98 + unit * (u - mean[0]), 98 - unit * (v - mean[1])], unit);
+  drawCloud(context, [98, 98], unit, 1);
 }
 
-// On a phone the decoded image is in a corner of the map, away from ring and finger.
-function paintBubble(x, y, scale) {
+// Until the first touch: "Drag me" at the ring, on no name. On a phone the decoded image
+// is in a corner of the map, away from ring and finger.
+function paintBeside(x, y, scale) {
   const size = ground.width, side = Math.min(112 * scale, 0.27 * size);
   const edge = 4 * scale, left = x < size / 2 ? size - side - edge : edge;
+  const taken = [...names, { x, y, width: 24 * scale, height: 24 * scale }];
   if (part.picture.offsetParent === null) {
     map.fillStyle = style.ink;
     map.fillRect(left - edge / 2, edge / 2, side + edge, side + edge);
     map.imageSmoothingEnabled = false;
     map.drawImage(part.picture, left, edge, side, side);
+    taken.push({ x: left + side / 2, y: side / 2, width: side, height: side + 3 * edge });
   }
-  if (!state.moves) return;
-  map.font = `600 ${15 * scale}px system-ui, sans-serif`;
-  write(map, "Drag me", Math.min(Math.max(x, 40 * scale), size - 40 * scale),
-    Math.min(y + 24 * scale, size - 10 * scale), scale);
+  if (state.moves)
+    writeNames(map, [{ name: "Drag me", x, y: y + 20 * scale }], size, scale, taken);
 }
 
 function paint() {  // a frame
@@ -244,6 +185,5 @@ function paint() {  // a frame
   map.setLineDash(state.isOff ? [4 * scale, 4 * scale] : []);
   outline(() => circle(map, x, y, 8 * scale), 2.5);
   map.setLineDash([]);
-  paintBubble(x, y, scale);
+  paintBeside(x, y, scale);
 }
-

@@ -30,7 +30,7 @@ import course
 from course.files import write_text
 
 PARTS = Path(__file__).parent
-SCRIPTS = ("drawing.js", "arithmetic.js", "map.js", "controls.js")
+SCRIPTS = ("drawing.js", "map.js", "controls.js")  # after arithmetic.js
 # The activations that the page's JavaScript has.
 ACTIVATIONS = ("linear", "relu", "sigmoid")
 THRESHOLD = 0.01  # a dimension is inactive if its mean KL (nats) or sd is not above
@@ -38,7 +38,7 @@ SHOWN = 1000  # garments on the map; more would exceed 4 MB with three models
 # Of the rounded weights, see `_rounded`. A code must be exact, compared with its cloud.
 STEPS = {"encoder": 2e-5, "decoder": 6e-5}
 PAIRS = 8  # of z and its negative: so many, or one a dimension, estimate -ELBO
-CELLS = 96  # the density is computed on so many cells along each side of the map
+CELLS = 96  # where the gaps are is computed on so many cells along each side
 GAP = 0.1  # a gap has less than this fraction of the prior's density
 ALT = (
     "What is decoded at 14 x 14 places of the map, with the codes of 1,000 garments, "
@@ -64,8 +64,8 @@ def write(path, encoder, decoder, x, labels, others=()):
             z_mean and z_log_var, each (n, d), or to codes (n, d) for an autoencoder.
         decoder: Dense layers in sequence, (n, d) -> (n, 784).
         x: images (n, 784) in [0, 1] on which the models were not trained. The first
-            1,000 are on the map. All give the density of codes and each dimension's
-            mean KL.
+            1,000 are on the map. All give the gaps between the codes and each
+            dimension's mean KL.
         labels: the classes of `x`, (n,), integers from 0 to 9.
         others: further models for the same page, pairs (encoder, decoder).
 
@@ -83,15 +83,11 @@ def write(path, encoder, decoder, x, labels, others=()):
         "classes": vh.CLASS_NAMES,
         "labels": shown.astype("uint8"),
         "pictures": np.rint(x[:SHOWN] * 255).astype("uint8"),
-        # The first two of each class, which the sliders' lists offer.
-        "examples": [
-            int(i) for label in range(10) for i in np.flatnonzero(shown == label)[:2]
-        ],
-        "images": len(x),
         "threshold": THRESHOLD,
     }
     parts = {
         "style": (PARTS / "page.css").read_text(encoding="utf-8"),
+        "arithmetic": (PARTS / "arithmetic.js").read_text(encoding="utf-8"),
         "script": "".join((PARTS / s).read_text(encoding="utf-8") for s in SCRIPTS),
         "data": _packed(page),
         "icon": ICON,
@@ -145,7 +141,7 @@ def _noise(dimensions, seed):
 
 
 def describe(encoder, decoder, x):
-    """What the page holds of one model: weights, codes, plane and density (a dict)."""
+    """What the page holds of one model: weights, codes, plane and gaps (a dict)."""
     codes = encoder.predict(x, batch_size=1000, verbose=0)
     z_mean, z_log_var = codes if isinstance(codes, list) else (codes, None)
     dimensions, is_vae = z_mean.shape[1], z_log_var is not None
@@ -202,10 +198,8 @@ def _plane(z_mean, z_log_var):
 
     Returns:
         centre (d,), axes (2, d); middle (2,) and half, the square that the map shows;
-        explained, the plane's share of the codes' variance; crowd (CELLS, CELLS), the
-        density of codes relative to its maximum as a square root in 0 to 255; gaps
-        (CELLS, CELLS), 1 where the density is below `GAP` times the prior's; and
-        gap_share, the fraction of draws from the prior that lie there on the plane.
+        explained, the plane's share of the codes' variance; and gaps (CELLS, CELLS), 1
+        where the density of codes is below `GAP` times the prior's.
     """
     dimensions = z_mean.shape[1]
     centre, axes, explained = np.zeros(dimensions), np.eye(2, dimensions), 1.0
@@ -240,16 +234,16 @@ def _plane(z_mean, z_log_var):
         density += size * np.exp(-0.5 * (form + inverse[1, 1] * dy**2))
     density /= len(points)  # times 2 pi, as the prior's below
     expected = np.exp(-0.5 * ((cells - prior) ** 2).sum(axis=-1))
-    gaps = density < GAP * expected
     return {
         "centre": centre.astype("float32"),
         "axes": axes.astype("float32"),
         "middle": middle.tolist(),
         "half": half,
         "explained": explained,
-        "crowd": np.rint(255 * np.sqrt(density / density.max())).astype("uint8"),
-        "gaps": (gaps & (expected > math.exp(-4.5))).astype("uint8"),  # within 3 sd
-        "gap_share": float(expected[gaps].sum() / expected.sum()),
+        # Only within 3 sd.
+        "gaps": ((density < GAP * expected) & (expected > math.exp(-4.5))).astype(
+            "uint8"
+        ),
     }
 
 

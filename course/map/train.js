@@ -6,7 +6,6 @@ const images = Uint8Array.from(atob(page.images), letter => letter.charCodeAt())
 const labels = [...page.labels].map(Number);
 const originals = page.picked.flatMap(i => [...images.subarray(196 * i, 196 * (i + 1))]);
 const ROUND = 60;  // epochs, after which training pauses by itself
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let settings, target = 0, seed = 1, panels = [], isOn = false;
 let isHeld = calm.matches;  // whether the reader wants a pause
 
@@ -213,10 +212,10 @@ function restart() {
   else go();
 }
 function showBeta(beta) {
+  const words = inWords(beta) + (beta > 8 ? " (pixels), beyond the slider" : "");
   part.beta.value = placeOf(beta);
-  part["beta-value"].textContent = inWords(beta);
-  part.beta.setAttribute("aria-valuetext",
-    inWords(beta) + (beta > 8 ? ", beyond the slider" : ""));
+  part["beta-value"].textContent = words;
+  part.beta.setAttribute("aria-valuetext", words);
 }
 function tellOwn(end) {
   part.sentence.textContent = `Your own loss: ${settings.noisy ? "with" : "without"} noise, `
