@@ -510,6 +510,17 @@ def test_first_page_and_its_map_start_on_real_screens(
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_training_page_learns_and_pauses(folder, open_tab):
+    tab = open_tab((folder / "train.html").as_uri(), **PHONE)
+    shown = tab.locator("[data-part=numbers]")
+    playwright.expect(shown).to_have_text(re.compile("^epoch [2-9]"), timeout=60_000)
+    tab.locator("#go").tap()
+    tab.wait_for_timeout(500)  # what was on its way arrives
+    before = shown.inner_text()
+    tab.wait_for_timeout(1_500)
+    assert shown.inner_text() == before
+
+
 def test_axe_finds_nothing_serious_in_the_rendered_pages(folder, open_tab):
     found = {}
     for name in ("index", "train", "notebooks/03_vae", "docs/mistakes", "search"):
