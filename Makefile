@@ -49,8 +49,8 @@ format: .venv/tests  ## put code into the course's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-notebooks: .venv/tests data  ## renew stored outputs, reference models, README's picture
-	$(BIN)/python -m tools.run --all --store --check
+notebooks: .venv/tests data  ## renew stored outputs, reference models, pictures
+	$(BIN)/python -m tools.run --store
 
 # The brackets keep this line from changing itself.
 NAME ?= vae-vs-autoencoder
@@ -63,7 +63,7 @@ experiments: data  ## train what the chapters quote, into course/assets/experime
 	$(BIN)/python -m tools.experiments
 
 reproduce: data  ## train one run of experiments.json again, and compare
-	$(BIN)/python -m tools.experiments --reproduce vae 1
+	$(BIN)/python -m tools.experiments --reproduce
 
 environments: .venv/nox  ## test with Colab's, the lowest and the newest versions, and JAX
 	$(BIN)/nox $(ARGS)

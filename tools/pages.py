@@ -1,7 +1,6 @@
 """Render the course as pages for a browser, with Sphinx.
 
-usage: python -m tools.pages            the stored notebooks into build/pages/
-       python -m tools.pages --picture  renew course/assets/map.png, the map's picture
+usage: python -m tools.pages    the stored notebooks into build/pages/
 
 The sources are assembled in a temporary folder with the layout of the repository, so
 that links between files stay as they are; docs/conf.py has Sphinx' settings. The pages
@@ -21,37 +20,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-INTERRUPTED = "\nInterrupted."
+import nbformat
+from PIL import Image
 
-try:  # these imports take seconds
-    import nbformat
-    from PIL import Image
-
-    import course
-    import vae_helpers as vh
-    from course import evaluation
-    from course.data import load_sample
-    from course.files import write_errors
-    from course.map import page as map_page
-    from course.map import train
-    from tools import refresh
-except KeyboardInterrupt:
-    if __name__ == "__main__":
-        sys.exit(INTERRUPTED)
-    raise  # run.py says more
-except ImportError as error:
-    if __name__ != "__main__":
-        raise
-    is_missing = isinstance(error, ModuleNotFoundError)
-    hint = " (To install: python -m pip install -r requirements.txt)" * is_missing
-    sys.exit(f"{error}{hint}")
+import course
+import vae_helpers as vh
+from course import evaluation
+from course.data import load_sample
+from course.files import write_errors
+from course.map import page as map_page
+from course.map import train
+from tools import refresh
 
 MISSING = (
     "The pages were not rendered, because Sphinx is not installed: run "
     "`python -m pip install --group pages` (pip 25.1 or newer), then this again."
 )
 NEEDED = ("sphinx", "myst_nb", "furo", "math_core", "ziamath")
-# The pages beside the chapters. What students are given may lack some.
+# The pages beside the chapters.
 BESIDE = (
     "glossary.md", "mistakes.md", "teaching.md", "results.md", "further.md",
     "performance.md",
@@ -66,12 +52,15 @@ DESCRIPTION = (
     "Half boot, half bag: build a variational autoencoder in Keras beside a plain one, "
     "and explore both in the browser."
 )
-HEAD = (
-    f'<meta name="description" property="og:description" content="{DESCRIPTION}">'
-    f'<meta property="og:image" content="{PUBLIC}map.png">'
-    '<meta property="og:title" content="{title}">'
-    f'<link rel="icon" href="{map_page.ICON}">'
-)
+# Beside those of docs/conf.py.
+SETTINGS = {
+    "html_favicon": map_page.ICON,
+    "myst_html_meta": {
+        "description": DESCRIPTION,
+        "property=og:description": DESCRIPTION,
+        "property=og:image": f"{PUBLIC}map.png",
+    },
+}
 # The way back from the map, which is in notebooks/.
 HOME = (
     '<nav><a href="../index.html">← The course</a> · '
@@ -118,55 +107,38 @@ def write(notebooks, results, explorers=None):
 
     executed = {p.name: n for p, n in notebooks.items() if p.stem != "solutions"}
     chapters = {path.name: notebook for path, notebook in stored().items()} | executed
-    docs = [name for name in BESIDE if (course.ROOT / "docs" / name).is_file()]
-    pages = [*(f"notebooks/{name}" for name in chapters), *(f"docs/{n}" for n in docs)]
+    pages = [f"notebooks/{name}" for name in chapters]
+    pages += [f"docs/{name}" for name in BESIDE]
     build = course.BUILD / "pages"
     with write_errors(build), tempfile.TemporaryDirectory(dir=course.BUILD) as folder:
         source, rendered = Path(folder, "source"), Path(folder, "pages")
-        for place in ("static", "source/notebooks", "source/docs", "pages/notebooks"):
+        for place in ("source/notebooks", "source/docs", "pages/notebooks"):
             Path(folder, place).mkdir(parents=True)
         cards, maps = [], []
         for name, notebook in chapters.items():
             cards.append(_card(notebook, f"notebooks/{Path(name).stem}.html"))
             notebook, used = _prepared(notebook, pages, explorers or course.BUILD)
             for page in used:
-                text = page.read_text(encoding="utf-8")
-                text = text.replace("<header>", f"<header>{HOME}", 1)
-                (rendered / "notebooks" / page.name).write_text(text, "utf-8")
+                copy = shutil.copy(page, rendered / "notebooks")
+                _lead_home(Path(copy), HOME)
                 maps.append(f"notebooks/{page.name}")
             nbformat.write(notebook, source / "notebooks" / name)
-        for name in docs:
+        for name in BESIDE:
             text = (course.ROOT / "docs" / name).read_text(encoding="utf-8")
             text = _local_links(text, "docs", pages)
             (source / "docs" / name).write_text(text, encoding="utf-8", newline="\n")
         first_page = _first_page(pages, executed, results, cards, maps)
         (source / "index.md").write_text(first_page, encoding="utf-8", newline="\n")
         shutil.copytree(course.ROOT / "docs" / "pictures", source / "docs" / "pictures")
-        static = Path(folder, "static")
-        for name in ("pages.css", "pages.js"):
-            shutil.copy(course.ASSETS / name, static)
-        for name in ("map.png", "train.png"):
-            shutil.copy(course.ASSETS / name, rendered)
         images, labels, *_ = load_sample()
-        path = train.write(rendered / "train.html", images, labels)
-        text = path.read_text(encoding="utf-8")
+        training = train.write(rendered / "train.html", images, labels)
         home = HOME.replace("../", "").replace("train.html", maps[0] if maps else "")
-        home = home.replace("Watch a VAE learn", "The map of garments")
-        path.write_text(text.replace("<header>", f"<header>{home}", 1), "utf-8")
+        _lead_home(training, home.replace("Watch a VAE learn", "The map of garments"))
         warnings = io.StringIO()
+        places = source, course.ROOT / "docs", rendered, Path(folder, "doctrees")
         with docutils_namespace():
-            Sphinx(
-                source,
-                course.ROOT / "docs",
-                rendered,
-                Path(folder, "doctrees"),
-                "html",
-                {"html_static_path": [str(static)]},
-                status=None,
-                warning=warnings,
-            ).build()
+            Sphinx(*places, "html", SETTINGS, status=None, warning=warnings).build()
         _complete(rendered)
-        _write_font(rendered)
         shutil.rmtree(build, ignore_errors=True)
         rendered.rename(build)
     if warnings.getvalue():
@@ -176,18 +148,10 @@ def write(notebooks, results, explorers=None):
     return build / "index.html"
 
 
-def _complete(folder):
-    """Add what the theme leaves out, and lead to the training page that is here."""
-    for page in folder.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        if "<article" not in text:
-            continue
-        title = re.search("<title>(.*?)</title>", text, re.S)[1].strip()
-        text = text.replace("<head>", f"<head>{HEAD.replace('{title}', title)}", 1)
-        home = "../" * (len(page.relative_to(folder).parts) - 1)
-        text = text.replace(f"{PUBLIC}train.html", f"{home}train.html")
-        text = text.replace('role="heading"', 'role="heading" aria-level="2"')
-        page.write_text(text, encoding="utf-8", newline="\n")
+def _lead_home(page, links):
+    """Put links to the course into the header of a page of its own."""
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace("<header>", f"<header>{links}", 1), encoding="utf-8")
 
 
 def _prepared(notebook, pages, explorers):
@@ -207,10 +171,6 @@ def _prepared(notebook, pages, explorers):
         if cell.cell_type == "markdown":
             source = PUBLISHED.sub("", cell.source)
             cell.source = _local_links(source, "notebooks", pages)
-        for output in cell.get("outputs", []):  # myst-nb drops alternative text
-            data = output.get("data", {})
-            if "image/png" in data and "text/html" not in data:
-                data["text/html"] = _image(output, data["image/png"].strip())
     return notebook, used
 
 
@@ -257,38 +217,28 @@ def _local_links(text, folder, pages):
     return LINK.sub(target, BADGE.sub(r"\1", text))
 
 
-def _image(output, data):
-    """The HTML of a picture (base64), with the alternative text of a cell's output."""
-    alt = html.escape(output.metadata.get("image/png", {}).get("alt", ""))
-    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
-
-
 def _card(notebook, page):
     """A card of the first page: a chapter's opening picture, its name, what one does.
 
     It is HTML without empty lines, which would end it in Markdown.
     """
-    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    title = re.search(r"^# (.*)", "\n".join(texts), re.M)
-    title = title[1] if title else Path(page).stem
-    number, _, name = title.rpartition(" · ")
-    name = f"{number} · {name.partition(':')[0]}" if number else name.partition(":")[0]
-    goal = re.search(r"\*\*You will\*\* \| (.*?) \|", "\n".join(texts))
+    text = "\n".join(cell.source for cell in notebook.cells)
+    goal = re.search(r"\*\*You will\*\* \| (.*?) \|", text)
     goal = re.sub(r"[$*`]|\[|\]\([^)]*\)", "", goal[1]) if goal else ""
-    picture = ""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    for output in outputs:
-        if image := output.get("data", {}).get("image/png"):
-            small = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB")
-            small.thumbnail((640, 400))
-            file = io.BytesIO()
-            small.save(file, "PNG", optimize=True)
-            data = base64.b64encode(file.getvalue()).decode()
-            picture = _image(output, data)
-            break
+    figures = [output for output in outputs if "image/png" in output.get("data", {})]
+    picture = ""
+    if figures:
+        png, file = base64.b64decode(figures[0].data["image/png"]), io.BytesIO()
+        small = Image.open(io.BytesIO(png)).convert("RGB")
+        small.thumbnail((640, 400))
+        small.save(file, "PNG", optimize=True)
+        alt = html.escape(figures[0].metadata.get("image/png", {}).get("alt", ""))
+        data = base64.b64encode(file.getvalue()).decode()
+        picture = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
     return (
         f'<a class="card" href="{html.escape(page)}">{picture}'
-        f"<strong>{html.escape(name)}</strong>"
+        f"<strong>{html.escape(refresh.short_title(notebook))}</strong>"
         f"<span>{html.escape(goal[:1].upper() + goal[1:])}</span></a>"
     )
 
@@ -297,7 +247,6 @@ def _first_page(pages, executed, results, cards, maps):
     """What the course is, the map or README's picture, the chapters, the results."""
     readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
     opening = readme.partition("\n## The chapters")[0]
-    opening = re.sub(r"<!-- not on .*?<!-- end -->", "", opening, flags=re.S)
     opening, *sections = opening.split("\n## ")
     sections = "".join(f"\n## {section}\n" for section in sections)
     if maps:
@@ -336,18 +285,27 @@ def _first_page(pages, executed, results, cards, maps):
     return "\n".join(lines)
 
 
-def _write_font(folder):
-    """Write math.woff, for readers whose system has no font for formulas.
+def _complete(folder):
+    """Lead to the training page that is here; write math.woff for the formulas.
 
-    It is STIX Two Math, from ziamath, reduced to the characters of the pages' formulas.
+    The font is STIX Two Math, from ziamath, reduced to the characters of the pages'
+    formulas, for readers whose system has no such font.
     """
     from fontTools import subset  # here: comes with matplotlib, and takes a moment
 
     # A browser sets a single letter in italics, which are characters of their own.
     characters = {*range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C), 0x210E}
     for page in folder.rglob("*.html"):
-        for formula in re.findall("<math.*?</math>", page.read_text("utf-8"), re.S):
+        text = page.read_text(encoding="utf-8")
+        for formula in re.findall("<math.*?</math>", text, re.S):
             characters |= set(map(ord, html.unescape(formula)))
+        home = "../" * (len(page.relative_to(folder).parts) - 1)
+        text = text.replace(f'"{PUBLIC}train.html"', f'"{home}train.html"')
+        text = text.replace('role="heading"', 'role="heading" aria-level="2"')
+        if title := re.search("<title>(.*?)</title>", text, re.S):
+            tag = f'<meta property="og:title" content="{title[1].strip()}">'
+            text = text.replace("</title>", f"</title>{tag}", 1)
+        page.write_text(text, encoding="utf-8", newline="\n")
     logging.getLogger("fontTools").setLevel(logging.WARNING)
     options = subset.Options(flavor="woff", layout_features=["*"])
     fonts = Path(importlib.util.find_spec("ziamath").origin).parent / "fonts"
@@ -370,12 +328,6 @@ def reference_map(path):
 
 def main():
     """Render the stored notebooks with the reference models' map, or its picture."""
-    if sys.argv[1:] == ["--picture"]:
-        data, two = vh.load_data(), evaluation.load_vae("vae2d")
-        shown = data.x_val[:1000], data.y_val[:1000]
-        picture = map_page.picture(two.encoder, two.decoder, *shown)
-        (course.ASSETS / "map.png").write_bytes(picture)
-        return
     if not installed():
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory() as folder:
@@ -391,4 +343,4 @@ if __name__ == "__main__":
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit("\nInterrupted.")

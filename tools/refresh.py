@@ -65,25 +65,16 @@ def chapters():
 
 
 def notebooks():
-    """The chapters, then the exercises and their solutions."""
-    exercises = ROOT / "notebooks" / "exercises.ipynb"
-    return [*chapters(), exercises, ROOT / "docs" / "solutions.ipynb"]
+    """The chapters, then the exercises and, where they are, their solutions."""
+    names = ("notebooks/exercises.ipynb", "docs/solutions.ipynb")
+    return [*chapters(), *(ROOT / name for name in names if (ROOT / name).is_file())]
 
 
 def read_notebook(path):
-    """The notebook in a file.
-
-    Raises:
-        OSError, ValueError: it cannot be read, or is not a valid notebook.
-    """
+    """The notebook in a file. Raises OSError or ValueError if it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
-        notebook = nbformat.convert(nbformat.reader.reads(text), 4)
-        nbformat.validate(notebook)  # nbformat.read would only print what is wrong
-        return notebook
-    except OSError:
-        raise
-    except Exception as error:  # a damaged notebook fails in many ways
+        return nbformat.read(path, as_version=4)
+    except ValueError as error:
         message = f"{path} is not a complete notebook: restore it with git."
         raise ValueError(message) from error
 
@@ -95,20 +86,18 @@ def source_of(names, file="vae_helpers.py"):
         ValueError: the file, a path relative to the root, has no such name.
     """
     text = (ROOT / file).read_text(encoding="utf-8")
-    lines, sources = text.splitlines(), {}
-    for node in ast.parse(text).body:
-        if getattr(node, "name", None) in names:
-            decorators = [decorator.lineno for decorator in node.decorator_list]
-            first = min([node.lineno, *decorators])
-            sources[node.name] = "\n".join(lines[first - 1 : node.end_lineno])
-    missing = ", ".join(sorted(set(names) - set(sources)))
-    if missing:
-        raise ValueError(
-            f"{file} has no function or class {missing}: "
-            f"correct the line '# from {file}: ...' in the cell."
-        )
-    heading = f"# from {file}: {', '.join(names)}\n"
-    return heading + "\n\n\n".join(sources[name] for name in names)
+    nodes = {getattr(node, "name", None): node for node in ast.parse(text).body}
+    sources = []
+    for name in names:
+        if name not in nodes:
+            raise ValueError(
+                f"{file} has no function or class {name}: "
+                f"correct the line '# from {file}: ...' in the cell."
+            )
+        node = nodes[name]
+        first = min(part.lineno for part in [node, *node.decorator_list])
+        sources.append("\n".join(text.splitlines()[first - 1 : node.end_lineno]))
+    return f"# from {file}: {', '.join(names)}\n" + "\n\n\n".join(sources)
 
 
 def refreshed(source):
@@ -134,9 +123,9 @@ def copy_alternative_texts(notebook):
 
 def short_title(notebook):
     """A notebook's title up to its colon, such as "01 · The data"."""
-    titles = [re.search(r"^# (.*)", cell.source, re.M) for cell in notebook.cells]
-    title = next(filter(None, titles), None)
-    return title[1].partition(":")[0] if title else "untitled"
+    text = "\n".join(cell.source for cell in notebook.cells)
+    title = re.search(r"^# ([^:\n]*)", text, re.M)
+    return title[1] if title else "untitled"
 
 
 def navigation(path):
@@ -182,7 +171,8 @@ def refreshed_notebook(path):
 
 def _add_what_all_have(notebook, path):
     """Put the first code cell and the links into a notebook of the course."""
-    own = [cell for cell in notebook.cells if not is_navigation(cell)]
+    cells = notebook.cells
+    own = [c for c in cells if "navigation" not in c.metadata.get("tags", [])]
     place, first = next((i, c) for i, c in enumerate(own) if c.cell_type == "code")
     if "sys.path" not in first.source:  # a new notebook
         first = nbformat.v4.new_code_cell(id="find-the-course")
@@ -194,12 +184,8 @@ def _add_what_all_have(notebook, path):
     notebook.cells = [_navigation("head", head), *own, _navigation("foot", foot)]
 
 
-def is_navigation(cell):
-    """Whether `refreshed_notebook` wrote this Markdown cell."""
-    return "navigation" in cell.metadata.get("tags", [])
-
-
 def _navigation(name, source):
+    """A Markdown cell that is written anew each time."""
     tags = {"tags": ["navigation"]}
     return nbformat.v4.new_markdown_cell(source, id=f"navigation-{name}", metadata=tags)
 
@@ -224,24 +210,18 @@ def strip_explorer(notebook):
     return notebook
 
 
-def printed_text(notebooks):
-    """All that the cells of executed notebooks printed, as one text."""
-    return "\n".join(
-        output.get("text", "")
-        for notebook in notebooks
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-    )
-
-
 def stored_result(notebooks, name):
     """A result as executed notebooks show it, or None.
 
     ("239.1", "237.7 to 239.6", "ok"): the value, the expected range, the verdict.
     """
-    line = rf"^{re.escape(name)} +(\S+) +expected (\S+ to \S+) +(.+)$"
-    found = re.search(line, printed_text(notebooks), flags=re.M)
-    return found and found.groups()
+    line = re.compile(rf"^{re.escape(name)} +(\S+) +expected (\S+ to \S+) +(.+)$", re.M)
+    for notebook in notebooks:
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                if found := line.search(output.get("text", "")):
+                    return found.groups()
+    return None
 
 
 def results_table(notebooks, names=None):
@@ -287,17 +267,14 @@ def refreshed_page(text, notebooks, names=None):
 
 def main():
     """Write all that is not as it should be."""
-    renewed = {path: refreshed_notebook(path) for path in notebooks() if path.is_file()}
-    before, after = {}, {}
-    for path, notebook in renewed.items():
-        if notebook != read_notebook(path):
-            after[path] = nbformat.writes(notebook) + "\n"
+    renewed = {path: refreshed_notebook(path) for path in notebooks()}
+    texts = {path: nbformat.writes(nb) + "\n" for path, nb in renewed.items()}
     for name, results in {"README.md": README_RESULTS, "docs/results.md": None}.items():
-        before[ROOT / name] = (ROOT / name).read_text(encoding="utf-8")
-        after[ROOT / name] = refreshed_page(before[ROOT / name], renewed, results)
+        text = (ROOT / name).read_text(encoding="utf-8")
+        texts[ROOT / name] = refreshed_page(text, renewed, results)
     # Everything has been read and is right: only now is anything written.
-    for path, text in after.items():
-        if text != before.get(path):
+    for path, text in texts.items():
+        if text != path.read_text(encoding="utf-8"):
             write_text(path, text)
             print(f"refreshed: {path.relative_to(ROOT)}")
 
