@@ -1,16 +1,11 @@
 """Checks of the exercises on chapter 07."""
 
-import functools
-
-import vae_helpers as vh  # isort: skip  (before Keras)
-
 import numpy as np
 
 import course
-from course import evaluation
+import vae_helpers as vh
+from course import evaluation, flow
 from course.exercises import common
-
-__all__ = ["velocity", "straight_paths", "on_request"]
 
 
 @common.check
@@ -34,15 +29,15 @@ def straight_paths(function):
     n = 20_000
     codes = np.full((n, 3), [1.0, -2.0, 0.5], "float32")
     rng = np.random.default_rng(0)
-    results = common.call_for(3, function, codes, rng)
-    point, t, speed = map(common.require_shape, results, [(n, 3), (n, 1), (n, 3)])
+    point, t, speed = common.call(function, codes, rng)
+    point, speed = (common.require_array(part, (n, 3)) for part in (point, speed))
+    t = common.require_array(t, (n, 1), "the array of times")
     noise, end = point - t * speed, point + (1 - t) * speed
     is_uniform = 0 <= t.min() and t.max() <= 1 and 0.28 < t.std() < 0.3
-    arrives = np.allclose(end, codes, atol=1e-3)
     problems = {
         "the times should be uniform from 0 to 1, one for each code.": not is_uniform,
         "a point that keeps its velocity until time 1 should arrive at its code.": (
-            not arrives
+            not common.is_close(end, codes, atol=1e-3)
         ),
         "a point that goes back to time 0 should be at N(0, I).": (
             not common.is_standard_normal(noise, 0.05)
@@ -52,26 +47,21 @@ def straight_paths(function):
     return "every point now lies on the way from one noise to one code, at its speed."
 
 
-@functools.cache
-def load_generator():
-    """The flow of chapter 07, the decoder of chapter 02, and the classifier."""
-    from course import flow
-
-    autoencoder = vh.load(course.REFERENCE / "autoencoder.keras")
-    decoder = vh.split_autoencoder(autoencoder)[1]
-    return flow.load_reference(), decoder, vh.load(evaluation.CLASSIFIER)
-
-
 @common.check
 def on_request(function):
-    net, decoder, classifier = load_generator()
-    recognised, spread, count = [], [], 100
+    autoencoder = vh.load(course.REFERENCE / "autoencoder.keras")
+    decoder = vh.split_autoencoder(autoencoder)[1]
+    net, classifier = flow.load_reference(), vh.load(evaluation.CLASSIFIER)
+    x, labels = common.load_images()
+    recognised, spread, of_real, count = [], [], [], 100
     for label in range(10):
         images = common.call(function, net, decoder, label, count)
         images = common.require_images(images, count)
         features, classes = evaluation.classify(classifier, images)
+        real, _ = evaluation.classify(classifier, x[labels == label][:count])
         recognised.append(np.mean(classes.argmax(axis=1) == label))
         spread.append(features.std(axis=0).mean())
+        of_real.append(real.std(axis=0).mean())
     share, worst = np.mean(recognised), int(np.argmin(recognised))
     result = f"{share:.0%} are recognised as asked"
     least = f"least of all {vh.CLASS_NAMES[worst]}"
@@ -81,11 +71,8 @@ def on_request(function):
         f"{result}, {least}. Chapter 07 has a way to insist.": share < 0.9,
     }
     common.refuse(problems)
-    x, labels = (part[:2_000] for part in common.load_images())
-    real = evaluation.classify(classifier, x)[0]
-    of_real = np.mean([real[labels == label].std(axis=0) for label in range(10)])
     return (
         f"{result}, {least}. Within a class their features spread by "
-        f"{np.mean(spread):.2f}, those of real garments by {of_real:.2f}: what is "
-        "recognised more surely varies less."
+        f"{np.mean(spread):.2f}, those of real garments by {np.mean(of_real):.2f}: "
+        "what is recognised more surely varies less."
     )
