@@ -302,7 +302,8 @@ def _complete(folder):
         home = "../" * (len(page.relative_to(folder).parts) - 1)
         text = text.replace(f'"{PUBLIC}train.html"', f'"{home}train.html"')
         text = text.replace('role="heading"', 'role="heading" aria-level="2"')
-        if title := re.search("<title>(.*?)</title>", text, re.S):
+        title = re.search("<title>(.*?)</title>", text, re.S)
+        if title and "og:title" not in text:
             tag = f'<meta property="og:title" content="{title[1].strip()}">'
             text = text.replace("</title>", f"</title>{tag}", 1)
         page.write_text(text, encoding="utf-8", newline="\n")
