@@ -114,10 +114,7 @@ def load_reference():
 def renew_reference(data):
     """Train the reference flow on the codes of the reference autoencoder; a minute."""
     encoder, _ = vh.split_autoencoder(vh.load(AUTOENCODER))
-    save_reference(train(encoder.predict(data.x_train, verbose=0), data.y_train, 1))
-
-
-def save_reference(model):
-    """Save a trained flow as the reference, without its optimizer."""
+    model = train(encoder.predict(data.x_train, verbose=0), data.y_train, 1)
+    # Without its optimizer:
     Flow(model.velocity, model.scale).save(REFERENCE)
     saving.leave_out_new_options(REFERENCE)

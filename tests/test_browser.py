@@ -211,8 +211,8 @@ def test_mouse_drags_the_ring_and_decodes_what_lies_there(tab):
 def test_click_picks_a_garment_and_off_the_map_the_page_says_so(tab):
     choose(tab, "VAE, 10")
     tab.mouse.click(*on_map(tab, [0.5, 0.5]))
-    tab.wait_for_selector("#status:has-text('Off the map; its nearest place is')")
-    assert "\u2212ELBO" in tab.inner_text("#status")
+    tab.wait_for_selector("#status:has-text('\u2212ELBO')")  # not the model's first
+    assert "Off the map; its nearest place is" in tab.inner_text("#status")
     assert tab.inner_text("#picture-title") == "Decoded here (a code off this map)"
     rows = tab.locator("#nats tr").all_inner_texts()
     numbers = [float(row.split("\t")[1].replace("\u2212", "-")) for row in rows]
@@ -296,11 +296,11 @@ def test_path_plays_and_has_an_address(tab, open_tab, page):
     for point in points[1:]:
         tab.mouse.move(*on_map(tab, point), steps=10)
     tab.mouse.up()
-    wait(tab, "explorer.state.point[1] > 0.9")  # the film's end
+    wait(tab, "explorer.state.point[1] > 0.99")  # the film's end
     address = tab.evaluate("explorer.addressOf()")
     other = ready(open_tab(page.as_uri() + address, viewport=DESKTOP))
     path = np.array(other.evaluate("explorer.state.path"))
-    assert np.allclose(path[[0, -1]], [points[0], points[-1]], atol=0.1)
+    assert np.allclose(path[[0, -1]], [points[0], points[-1]], atol=0.05)
     z = [1.5, -0.5] + 16 * [0]
     place = f"{page.as_uri()}#model=ae18&z={','.join(map(str, z))}"
     other = ready(open_tab(place, viewport=DESKTOP))

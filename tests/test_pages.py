@@ -205,6 +205,14 @@ def test_a_missing_explorer_leaves_its_picture(site, tags):
     assert sum("_images/" in source for source in sources) == 2
 
 
+@pytest.mark.parametrize("name", ["index", "notebooks/01_data", "train"])
+def test_a_shared_link_has_a_title_a_sentence_and_a_picture(site, name):
+    page = (site / f"{name}.html").read_text("utf-8")
+    for part in ("title", "description", "image"):
+        found = re.findall(rf'<meta [^>]*property="og:{part}"[^>]*>', page)
+        assert len(found) == 1 and re.search(r'content="[^"]{7,}', found[0]), found
+
+
 def test_first_page_names_the_notebooks_that_were_run(site):
     page = (site / "index.html").read_text("utf-8")
     assert "These were run when the pages were built: 06_small, 07_other." in page

@@ -25,7 +25,7 @@ from PIL import Image
 
 import course
 import vae_helpers as vh
-from course import evaluation
+from course import evaluation, flow
 from course.data import load_sample
 from course.files import write_errors
 from course.map import page as map_page
@@ -286,7 +286,7 @@ def _first_page(pages, executed, results, cards, maps):
 
 
 def _complete(folder):
-    """Lead to the training page that is here; write math.woff for the formulas.
+    """Lead to the training page that is here; add og:title; write math.woff.
 
     The font is STIX Two Math, from ziamath, reduced to the characters of the pages'
     formulas, for readers whose system has no such font.
@@ -320,7 +320,7 @@ def _complete(folder):
 def reference_map(path):
     """Write the map of the reference models, as chapter 04 does; returns its path."""
     two, vae = map(evaluation.load_vae, ("vae2d", "vae"))
-    autoencoder = vh.load(course.REFERENCE / "autoencoder.keras")
+    autoencoder = vh.load(flow.AUTOENCODER)
     others = [(vae.encoder, vae.decoder), vh.split_autoencoder(autoencoder)]
     data = vh.load_data()
     arguments = two.encoder, two.decoder, data.x_val, data.y_val
@@ -328,7 +328,7 @@ def reference_map(path):
 
 
 def main():
-    """Render the stored notebooks with the reference models' map, or its picture."""
+    """Render the stored notebooks with the reference models' map."""
     if not installed():
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory() as folder:

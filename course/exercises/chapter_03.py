@@ -79,8 +79,9 @@ def log_sigma(function):
 
 
 @common.find_the_bug
-def sampling_layer(kind):
-    layer, posteriors = common.call(kind), common.make_posteriors(2_000)
+def sampling_layer(layer):
+    layer = common.call(layer) if isinstance(layer, type) else layer
+    posteriors = common.make_posteriors(2_000)
     compiled = keras.Sequential([layers.Lambda(lambda parts: layer(parts))])
     z_mean, z_log_var = posteriors
     functions = (layer, layer, compiled.predict_on_batch, compiled.predict_on_batch)
@@ -110,11 +111,16 @@ def sampling_layer(kind):
 @common.find_the_bug
 def validation(kind):
     x = common.load_images()[0][:200]
-    vae = common.call(kind, *common.load_reference())
+    encoder, decoder = common.load_reference()
+    right, vae = vh.VAE(encoder, decoder, seed=0), common.call(kind, encoder, decoder)
     for training, when in {True: "in training", False: "in validation"}.items():
         first, second = (common.call(vae, x, training=training) for _ in range(2))
         hint = f"{when}, the same images give the same reconstruction every time."
         common.refuse({hint: common.is_close(first, second)})
+        nll, expected = (np.mean(vh.bernoulli_nll(x, y)) for y in (first, right(x)))
+        common.diagnose(nll, expected, (), f"{when}, the reconstruction", rtol=4e-3)
+        kl, expected = sum(vae.losses), sum(right.losses)
+        common.diagnose(kl, expected, (), f"{when}, the KL in the losses", rtol=1e-2)
     return (
         "both losses are now of sampled codes: they can be compared, once you "
         "have subtracted the entropy of each set's pixels."
@@ -145,6 +151,9 @@ def training_flag(kind):
             ),
         }
         common.refuse(problems)
+    common.call(vae, x, training=False)
+    kl = exact_kl(*encoder(x)).mean()
+    common.diagnose(sum(vae.losses), kl, what="the KL, which `call` adds,")
     return (
         "Dropout and BatchNormalization now do their work in training, and only there."
     )

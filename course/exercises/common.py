@@ -109,9 +109,17 @@ def require_array(value, shape, what="the result"):
     return array.reshape(shape)
 
 
+def check_images(value, what):
+    """`vh.check_images`, whose complaint is the hint."""
+    try:
+        return vh.check_images(value, what)
+    except ValueError as error:
+        raise NotRight(f"not yet: {error}") from error
+
+
 def require_images(value, n, what="the result"):
     """`require_array(value, (n, 784))` with values in [0, 1], as float32."""
-    images = vh.check_images(require_array(value, (n, 784), what), what)
+    images = check_images(require_array(value, (n, 784), what), what)
     return images.clip(0, 1).astype("float32")
 
 
@@ -143,6 +151,8 @@ def diagnose(value, right, mistakes=(), what="the result", rtol=1e-3, atol=1e-4)
 
 def match_letters(answer, right):
     """Compare an answer with {letter: what is right}; say how many are."""
+    hint = f"the answer should have an entry for each of {list(right)}."
+    refuse({hint: not isinstance(answer, dict) or set(answer) != set(right)})
     count = sum(answer[letter] == right[letter] for letter in right)
     refuse({f"{count} of {len(right)} are right.": count < len(right)})
 

@@ -214,6 +214,10 @@ function endPath() {
   if (calm.matches) setPoint(path.at(-1));
   else part.play.click();
 }
+function endDrawing() {  // where the hand is
+  if (state.path.length > 1) state.path.push(state.point);
+  endPath();
+}
 part.path.onchange = () => startPath(state.point);
 part.play.onclick = () => play(state.path, 4000);
 
@@ -230,7 +234,7 @@ part.map.onpointermove = event => {
 };
 part.map.onpointerup = event => {
   const way = Math.hypot(event.clientX - pressed?.clientX, event.clientY - pressed?.clientY);
-  if (part.path.checked) endPath();
+  if (part.path.checked) endDrawing();
   else if (way < 8) pick(pointAt(event), 40 * state.model.half / part.map.clientWidth);
   pressed = null;
 };
@@ -241,7 +245,7 @@ part.map.onkeydown = event => {
   const move = part.path.checked ? extendPath : setPoint;
   if (way) move(state.point.map((value, k) => value + step * way[k]));
   else if (event.key !== "Enter") return;
-  else if (part.path.checked) endPath();
+  else if (part.path.checked) endDrawing();
   else pick(state.point);
   event.preventDefault();
 };
