@@ -83,13 +83,8 @@ def newest(session):
 @nox.session(python="3.13")
 def jax(session):
     """Models, losses and two devices with Keras on JAX, without TensorFlow."""
-    session.install(
-        "jax",
-        "scipy",
-        "ipython",
-        "pytest",
-        *requirements("keras", "numpy", "matplotlib"),
-    )
+    needed = requirements("keras", "numpy", "matplotlib", "scikit-learn")
+    session.install("jax", "ipython", "pytest", *needed)
     session.env.update(KERAS_BACKEND="jax", JAX_ENABLE_X64="1")
     unit_tests(session, *MODELS, "tests/test_devices.py")
 
