@@ -274,9 +274,7 @@ def test_keyboard_moves_picks_and_reaches_every_control(tab):
 def test_all_models_decode_the_same_draws(tab):
     tab.locator("#draws summary").click()
     tab.click("#twenty")
-    texts = tab.locator("#strips figcaption").all_inner_texts()
-    counts = [int(re.search(r"(\d+) of 20", text)[1]) for text in texts]
-    assert counts[2] >= 15 and counts[1] <= 6, counts
+    assert tab.locator("#strips canvas").count() == 3
     strip = """() => [...document.querySelector('#strips canvas').getContext('2d')
       .getImageData(271, 31, 28, 28).data]"""
     z = tab.evaluate("[...explorer.state.draws[19]]")
@@ -286,7 +284,7 @@ def test_all_models_decode_the_same_draws(tab):
     assert tab.locator("#cloud-strip").is_visible()
 
 
-def test_path_plays_and_has_an_address(tab, open_tab, page):
+def test_path_plays_and_a_place_has_an_address(tab, open_tab, page):
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     tab.locator("#path").check()
     tab.evaluate("scrollTo(0, 0)")
@@ -299,8 +297,7 @@ def test_path_plays_and_has_an_address(tab, open_tab, page):
     wait(tab, "explorer.state.point[1] > 0.99")  # the film's end
     address = tab.evaluate("explorer.addressOf()")
     other = ready(open_tab(page.as_uri() + address, viewport=DESKTOP))
-    path = np.array(other.evaluate("explorer.state.path"))
-    assert np.allclose(path[[0, -1]], [points[0], points[-1]], atol=0.05)
+    assert np.allclose(state(other, "z"), points[-1], atol=0.05)
     z = [1.5, -0.5] + 16 * [0]
     place = f"{page.as_uri()}#model=ae18&z={','.join(map(str, z))}"
     other = ready(open_tab(place, viewport=DESKTOP))

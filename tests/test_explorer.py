@@ -6,7 +6,6 @@ test_browser.py tests its page in a browser.
 import base64
 import io
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -265,28 +264,6 @@ def test_plane_is_that_of_the_principal_components(models, pairs, test_set):
         on_plane = ((mean - centre) @ axes.T).var(axis=0, ddof=1)
         assert np.allclose(on_plane, values[:2], rtol=1e-3)
         assert np.isclose(model["explained"], values[:2].sum() / values.sum())
-
-
-def test_the_gap_that_was_left_is_found(test_set):
-    """All codes at (2, 0), with clouds of sd 0.5: N(0, I) elsewhere draws into a gap."""
-    image = keras.Input((784,))
-    heads = []
-    for bias in ([2.0, 0.0], [2 * math.log(0.5)] * 2):
-        head = keras.layers.Dense(2, kernel_initializer="zeros")
-        heads.append(head(image))
-        head.bias.assign(bias)
-    decoder = dense(keras.layers.Dense(784, activation="sigmoid"))
-    model = map_page.describe(keras.Model(image, heads), decoder, test_set[0][:20])
-    n, half, middle = map_page.CELLS, model["half"], model["middle"]
-
-    def cell(u, v):
-        return (
-            int((middle[1] + half - v) / (2 * half) * n),
-            int((u - middle[0] + half) / (2 * half) * n),
-        )
-
-    assert model["gaps"][cell(-1, 0)] and model["gaps"][cell(0, -1.5)]
-    assert not model["gaps"][cell(2, 0)] and not model["gaps"][cell(2.5, 0.5)]
 
 
 def test_model_that_the_page_cannot_compute_is_refused(pairs, test_set, tmp_path):

@@ -33,7 +33,7 @@ function say() {
   const picked = news && `${news}: ${nats()}. `, words = inWords(state.z);
   part.status.textContent = state.isOff
     ? `${picked}Off the map; its nearest place is ${at}. The code is ${words}.`
-    : `${picked}At ${at}, ${words}${isGap(state.point) ? "; in a gap: few garments here" : ""}.`;
+    : `${picked}At ${at}, ${words}.`;
   part["picture-title"].textContent = state.isOff ? "Decoded here (a code off this map)"
     : "Decoded here";
   part.picture.setAttribute("aria-label",
@@ -113,11 +113,10 @@ part.twenty.onclick = () => {
     Float32Array.from({ length: longest }, normal));
   part.strips.replaceChildren(...page.models.map(model => {
     const codes = draws.map(z => z.slice(0, model.dimensions));
-    const inGaps = codes.filter(z => isGap(toPlane(model, z), model)).length;
     const figure = document.createElement("figure");
     figure.innerHTML = `<canvas width="300" height="60" role="img"
       aria-label="Twenty draws: ${model.name}"></canvas>
-      <figcaption>${model.name}: ${inGaps} of 20 lie in gaps</figcaption>`;
+      <figcaption>${model.name}</figcaption>`;
     drawStrip(figure.firstChild, codes, model);
     if (model === state.model) state.draws = codes;
     return figure;
@@ -134,15 +133,12 @@ part.cloud.onclick = () => {
   change();
 };
 
-// ---- an address for what is shown: #model=vae2&image=3&z=1.00,-0.50, or path=...
+// ---- an address for what is shown: #model=vae2&image=3&z=1.00,-0.50
 
 const nameOf = model => (model.unit === "nats" ? "vae" : "ae") + model.dimensions;
-const asText = points =>
-  points.map(point => [...point].map(value => value.toFixed(2)).join(",")).join(";");
 function addressOf() {
-  const place = state.path.length > 1 ? `path=${asText(state.path)}`
-    : `z=${asText([state.z])}`;
-  return `#model=${nameOf(state.model)}&image=${state.picked}&${place}`;
+  const z = Array.from(state.z, value => value.toFixed(2));
+  return `#model=${nameOf(state.model)}&image=${state.picked}&z=${z}`;
 }
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
@@ -151,16 +147,9 @@ function readAddress() {
   if (given.get("image") in page.labels) state.picked = Number(given.get("image"));
   takePicked();
   choose(model);
-  const [z, path] = ["z", "path"].map(name => (given.get(name) ?? "").split(";")
-    .map(text => text.split(",").map(Number)));
-  const has = (points, count) => points.every(values =>
-    values.length === count && values.every(isFinite));
-  if (has(z, model.dimensions)) setCode(z[0]);
-  else if (has(path, 2) && path.length > 1) {
-    state.path = path;
-    part.film.parentElement.open = true;
-    endPath();
-  } else return;
+  const z = (given.get("z") ?? "").split(",").map(Number);
+  if (z.length !== model.dimensions || !z.every(isFinite)) return;
+  setCode(z);
   state.moves = false;
 }
 part.link.onclick = async () => {
@@ -278,14 +267,10 @@ function encodeImage() {
   part["cloud-strip"].hidden = true;
   grey(restored, decode(model, measured.mean));
   paintPad();
-  const isVae = measured.logVar !== null, total = isVae ? "\u2212ELBO" : "reconstruction";
-  const { reconstruction, kl, bound, entropy } = measured, excess = bound - entropy;
-  const rows = isVae ? [["reconstruction", reconstruction], ["KL to N(0, I)", kl]] : [];
-  rows.push([total, bound, true], ["entropy of the pixels", entropy],
-    [`${total} minus entropy`, excess, true]);
-  part.nats.innerHTML = rows.map(([name, value, isSum]) =>
-    `<tr${isSum ? ' class="sum"' : ""}><th scope="row">${name}</th>
-     <td>${number(value, 1)}</td></tr>`).join("");
+  const excess = measured.bound - measured.entropy;
+  for (const name of ["distortion", "kl", "bound", "entropy"])
+    part[name].textContent = number(measured[name], 1);
+  part.excess.textContent = number(excess, 1);
   const below = model.excess.filter(value => value < excess).length;
   part.below.textContent = `${Math.min(below, 100)}%`;
   part["posterior-note"].textContent = "Computing the true posterior \u2026";

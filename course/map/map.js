@@ -20,18 +20,14 @@ const ground = document.createElement("canvas");
 const map = part.map.getContext("2d");
 let names = [];  // the boxes of the names on the ground
 
-function place([u, v], size = ground.width, { middle, half } = state.model) {
-  return [(u - middle[0] + half) / (2 * half) * size,  // from the plane to the canvas
-    (middle[1] + half - v) / (2 * half) * size];
+function place([u, v]) {  // from the plane to the canvas
+  const { middle, half } = state.model, unit = ground.width / (2 * half);
+  return [unit * (u - middle[0] + half), unit * (middle[1] + half - v)];
 }
 function pointAt({ clientX, clientY }) {  // from an event to the plane
   const box = part.map.getBoundingClientRect(), { middle, half } = state.model;
   return [middle[0] + half * (2 * (clientX - box.left) / box.width - 1),
     middle[1] + half * (1 - 2 * (clientY - box.top) / box.height)];
-}
-function isGap(point, model = state.model) {
-  const { gaps } = model, n = Math.sqrt(gaps.length), [x, y] = place(point, n, model);
-  return gaps[Math.floor(y) * n + Math.floor(x)] === 1;
 }
 // What is near a code: by the codes themselves, since the plane shows two directions.
 function inWords(z) {

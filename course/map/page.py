@@ -12,7 +12,6 @@ import base64
 import html
 import io
 import json
-import math
 import re
 import sys
 import zlib
@@ -38,8 +37,6 @@ SHOWN = 1000  # garments on the map; more would exceed 4 MB with three models
 # Of the rounded weights, see `_rounded`. A code must be exact, compared with its cloud.
 STEPS = {"encoder": 2e-5, "decoder": 6e-5}
 PAIRS = 8  # of z and its negative: so many, or one a dimension, estimate -ELBO
-CELLS = 96  # where the gaps are is computed on so many cells along each side
-GAP = 0.1  # a gap has less than this fraction of the prior's density
 ALT = (
     "What is decoded at 14 x 14 places of the map, with the codes of 1,000 garments, "
     "coloured and named by class; four places on the way from boot to bag enlarged."
@@ -64,8 +61,7 @@ def write(path, encoder, decoder, x, labels, others=()):
             z_mean and z_log_var, each (n, d), or to codes (n, d) for an autoencoder.
         decoder: Dense layers in sequence, (n, d) -> (n, 784).
         x: images (n, 784) in [0, 1] on which the models were not trained. The first
-            1,000 are on the map. All give the gaps between the codes and each
-            dimension's mean KL.
+            1,000 are on the map. All give the plane and each dimension's mean KL.
         labels: the classes of `x`, (n,), integers from 0 to 9.
         others: further models for the same page, pairs (encoder, decoder).
 
@@ -141,7 +137,7 @@ def _noise(dimensions, seed):
 
 
 def describe(encoder, decoder, x):
-    """What the page holds of one model: weights, codes, plane and gaps (a dict)."""
+    """What the page holds of one model: weights, codes and plane (a dict)."""
     codes = encoder.predict(x, batch_size=1000, verbose=0)
     z_mean, z_log_var = codes if isinstance(codes, list) else (codes, None)
     dimensions, is_vae = z_mean.shape[1], z_log_var is not None
@@ -163,7 +159,7 @@ def describe(encoder, decoder, x):
         "codes": np.rint(z_mean[:SHOWN] / scale).astype("int16"),
         "scale": scale,
         "excess": _excess(decoder, x[:SHOWN], z_mean, z_log_var, noise),
-        **_plane(z_mean, z_log_var),
+        **_plane(z_mean),
     }
 
 
@@ -189,8 +185,8 @@ def _reach(codes):
     return float(np.quantile(fourth.clip(0) ** 0.5, 0.95))
 
 
-def _plane(z_mean, z_log_var):
-    """The plane of the map, and what lies on it.
+def _plane(z_mean):
+    """The plane of the map.
 
     With two dimensions it is the code space; with more, the plane through the mean of
     all codes along their first two principal components. A point p of the plane is the
@@ -198,8 +194,7 @@ def _plane(z_mean, z_log_var):
 
     Returns:
         centre (d,), axes (2, d); middle (2,) and half, the square that the map shows;
-        explained, the plane's share of the codes' variance; and gaps (CELLS, CELLS), 1
-        where the density of codes is below `GAP` times the prior's.
+        and explained, the plane's share of the codes' variance.
     """
     dimensions = z_mean.shape[1]
     centre, axes, explained = np.zeros(dimensions), np.eye(2, dimensions), 1.0
@@ -215,35 +210,12 @@ def _plane(z_mean, z_log_var):
     corners = corners.reshape(-1, 2)
     low, high = corners.min(axis=0), corners.max(axis=0)
     middle, half = (low + high) / 2, float(1.04 * (high - low).max() / 2)
-    # Each image's cloud on the plane; a code without a cloud gets Scott's kernel.
-    if z_log_var is None:
-        kernel = np.cov(points.T) * len(points) ** (-1 / 3) if len(points) > 1 else 0
-        covariance = np.broadcast_to(kernel, (len(points), 2, 2))
-    else:
-        covariance = np.einsum("ad,nd,bd->nab", axes, np.exp(z_log_var), axes)
-    # A cloud narrower than a cell is spread over one.
-    covariance = covariance + (half / CELLS) ** 2 * np.eye(2)
-    steps = (np.arange(CELLS) + 0.5) / CELLS * 2 - 1
-    cells = middle + half * np.stack(np.meshgrid(steps, -steps), axis=-1)  # top first
-    density = np.zeros((CELLS, CELLS))
-    for point, inverse, size in zip(
-        points, np.linalg.inv(covariance), np.linalg.det(covariance) ** -0.5
-    ):
-        dx, dy = cells[..., 0] - point[0], cells[..., 1] - point[1]
-        form = inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy
-        density += size * np.exp(-0.5 * (form + inverse[1, 1] * dy**2))
-    density /= len(points)  # times 2 pi, as the prior's below
-    expected = np.exp(-0.5 * ((cells - prior) ** 2).sum(axis=-1))
     return {
         "centre": centre.astype("float32"),
         "axes": axes.astype("float32"),
         "middle": middle.tolist(),
         "half": half,
         "explained": explained,
-        # Only within 3 sd.
-        "gaps": ((density < GAP * expected) & (expected > math.exp(-4.5))).astype(
-            "uint8"
-        ),
     }
 
 

@@ -21,7 +21,7 @@ function makePanel(number) {
   const root = part.panel.content.cloneNode(true).firstElementChild, canvas = {};
   root.querySelectorAll("[data-part]").forEach(e => canvas[e.dataset.part] = e);
   const worker = new Worker(URL.createObjectURL(new Blob([part.learner.textContent])));
-  const panel = { root, canvas, worker, seed: number, history: [], half: 3.3 };
+  const panel = { root, canvas, worker, seed: number, history: [] };
   canvas.seed.textContent = `Seed ${number}`;
   worker.onmessage = ({ data }) => receive(panel, data);
   worker.onerror = () =>
@@ -35,12 +35,12 @@ function makePanel(number) {
 function receive(panel, state) {
   if (!Number.isFinite(state.reconstruction)) return pause("Training diverged (the loss "
     + "is not a number): start again with a smaller learning rate.");
-  panel.shown ??= state.means.slice();
   panel.state = state;
   panel.history.push([state.epoch, state.reconstruction, state.kl]);
   drawGrid(panel.canvas.plane, state.plane, 14);
   drawGrid(panel.canvas.samples, state.samples, 5);
   drawGrid(panel.canvas.pairs, [...originals, ...state.decoded], 5);
+  drawMap(panel);
   drawCurves(panel);
   describe(panel);
   if (settings.warm) showBeta(state.beta);
@@ -48,10 +48,8 @@ function receive(panel, state) {
     pause(`Paused after ${Math.round(target)} epochs.`);
   panel.worker.postMessage({ drawn: true });
   pace();
-  wake();
 }
 
-const usesKl = () => settings.noisy || settings.beta > 0;
 function describe({ canvas, state, seed }) {
   const { epoch, reconstruction, kl, spread, noise } = state;
   const sds = `sd of the codes ${inWords(spread)}`
@@ -65,17 +63,6 @@ function describe({ canvas, state, seed }) {
 
 // ---------------------------------------------------------------- drawing
 
-function sharp(canvas) {  // as many pixels as the screen has
-  const { clientWidth: width, clientHeight: height } = canvas, scale = ratio();
-  const pixels = [width, height].map(length => Math.round(length * scale));
-  if (canvas.width !== pixels[0] || canvas.height !== pixels[1])
-    [canvas.width, canvas.height] = pixels;
-  const context = canvas.getContext("2d");
-  context.setTransform(scale, 0, 0, scale, 0, 0);
-  context.clearRect(0, 0, width, height);
-  return [context, width, height];
-}
-
 function drawGrid(canvas, values, columns) {  // images of 14 × 14, in rows, at once
   const { width, height } = canvas, image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer), step = Math.ceil(width / columns);
@@ -87,44 +74,30 @@ function drawGrid(canvas, values, columns) {  // images of 14 × 14, in rows, at
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-function drawCurves({ canvas, history }) {
-  drawCurve(canvas.errors, history.map(row => [row[0], row[1]]), 50, 110, page.floor);
-  canvas.kls.parentElement.hidden = !usesKl();
-  const kls = history.map(row => [row[0], row[2]]);
-  if (usesKl()) drawCurve(canvas.kls, kls, 0, Math.max(6, ...kls.map(([, kl]) => kl)));
-}
-function drawCurve(canvas, rows, low, high, floor) {
-  const [context, width, height] = sharp(canvas), left = 30, bottom = height - 18;
+// A curve, from epoch 0 to 20 or to the last, between the values `low` and `high`.
+function drawCurve(figure, rows, low, high) {
   const last = Math.max(20, rows.at(-1)[0]);
-  const x = epoch => left + (width - left - 4) * epoch / last;
-  const y = value => bottom - (bottom - 8) * (value - low) / (high - low);
-  const line = (points, colour, dashes = []) => {
-    context.beginPath();
-    points.forEach(point => context.lineTo(...point));
-    context.strokeStyle = colour;
-    context.setLineDash(dashes);
-    context.stroke();
-  };
-  context.font = "12px system-ui, sans-serif";
-  context.textAlign = "right";
-  context.fillStyle = style.soft;
-  for (const value of [low, high]) {
-    line([[left, y(value)], [width, y(value)]], style.line);
-    context.fillText(Math.round(value), left - 4, y(value) + 4);
-  }
-  context.fillText(`epoch ${Math.round(last)}`, width, height - 3);
-  if (floor) {  // what the reconstruction cannot be below
-    line([[left, y(floor)], [width, y(floor)]], style.soft, [4, 4]);
-    context.fillText(`floor: pixels' entropy, ${floor.toFixed(1)}`, width, y(floor) - 4);
-  }
-  context.lineWidth = 2;  // the first values may be above the rest
-  line(rows.map(([epoch, value]) => [x(epoch), Math.max(0, y(value))]), style.mark);
+  const y = value => Math.max(0, 100 * (high - value) / (high - low));  // the first is above
+  const points = rows.map(([epoch, value]) => [100 * epoch / last, y(value)]);
+  const [svg, ...texts] = figure.querySelectorAll("svg, i");
+  svg.querySelector("polyline").setAttribute("points", points.join(" "));
+  svg.querySelector(".floor")?.setAttribute("d", `M 0 ${y(page.floor)} H 100`);
+  [high, low, last].forEach((value, k) => texts[k].textContent = Math.round(value));
+}
+function drawCurves({ canvas, history }) {
+  const kls = history.map(row => [row[0], row[2]]);
+  drawCurve(canvas.errors, history, 50, 110);
+  drawCurve(canvas.kls, kls, 0, Math.max(6, ...kls.map(([, kl]) => kl)));
+  canvas.kls.hidden = !settings.noisy && settings.beta === 0;
 }
 
-function drawMap(panel) {
-  const { state, shown, half } = panel, [context, size] = sharp(panel.canvas.map);
+function drawMap({ state, canvas: { map } }) {
+  const { means, sds, draws, half } = state, size = map.clientWidth;
   const unit = size / (2 * half), x = u => size / 2 + unit * u;
   const y = v => size / 2 - unit * v, scale = size < 250 ? 0.75 : 1;
+  const context = map.getContext("2d");
+  map.width = map.height = Math.round(size * ratio());  // as sharp as the screen
+  context.scale(ratio(), ratio());
   const paint = (draw, colour, width) => {  // filled, or lines of this width
     context.beginPath();
     draw();
@@ -135,19 +108,19 @@ function drawMap(panel) {
   for (const sd of [1, 2, 3])
     paint(() => circle(context, x(0), y(0), sd * unit), style.soft, 1);
   const own = page.classes.map((_, label) => labels.flatMap((l, i) =>
-    l === label ? [[x(shown[2 * i]), y(shown[2 * i + 1])]] : []));
+    l === label ? [[x(means[2 * i]), y(means[2 * i + 1])]] : []));
   own.forEach((points, label) => paint(() => points.forEach(([x, y]) =>
     circle(context, x, y, 3 * scale)), COLOURS[label]));
   paint(() => {
     for (let i = 0; i < 20; i += 2)  // the ten draws
-      cross(context, x(state.draws[i]), y(state.draws[i + 1]), 4);
+      cross(context, x(draws[i]), y(draws[i + 1]), 4);
     for (const i of page.picked) {  // the five garments, with their noise: two sd
-      const a = x(shown[2 * i]), b = y(shown[2 * i + 1]);
+      const a = x(means[2 * i]), b = y(means[2 * i + 1]);
       circle(context, a, b, 5);
       if (!settings.noisy) continue;
-      const sds = [2 * i, 2 * i + 1].map(k => 2 * unit * Math.min(state.sds[k], 99));
-      context.moveTo(a + sds[0], b);
-      context.ellipse(a, b, ...sds, 0, 0, 2 * Math.PI);
+      const radii = [2 * i, 2 * i + 1].map(k => 2 * unit * Math.min(sds[k], 99));
+      context.moveTo(a + radii[0], b);
+      context.ellipse(a, b, ...radii, 0, 0, 2 * Math.PI);
     }
   }, style.ink, 1.5);
   const prior = { name: "N(0, I)", x: x(0), y: y(-3) + 9 };
@@ -155,26 +128,6 @@ function drawMap(panel) {
     const [x, y] = [0, 1].map(k => median(own[label].map(point => point[k])));
     return { name, x, y };
   })], size, scale);
-}
-
-let frame;
-function wake() {
-  frame ??= requestAnimationFrame(animate);
-}
-function animate() {  // codes glide to where the worker has them
-  frame = undefined;
-  let moving = false;
-  for (const panel of panels.filter(({ state }) => state)) {
-    const { state: { means, half }, shown } = panel, share = calm.matches ? 1 : 0.15;
-    for (let i = 0; i < shown.length; i++) {
-      const way = means[i] - shown[i];
-      shown[i] += share * way;
-      moving ||= Math.abs(way) > 0.002 * half;
-    }
-    panel.half += share * (half - panel.half);
-    drawMap(panel);
-  }
-  if (moving) wake();
 }
 
 // ---------------------------------------------------------------- controls
@@ -225,7 +178,7 @@ function choose(preset) {
   const { beta, noisy, warm, sentence } = preset.dataset;
   part.rate.value = "0.003";
   settings = { beta: Number(beta), noisy: noisy === "yes", warm: Number(warm ?? 0),
-    rate: 0.003, pause: calm.matches ? 1000 : 120 };
+    rate: 0.003, pause: calm.matches ? 1000 : 60 };
   preset.checked = true;
   part.sentence.textContent = sentence;
   part.noisy.checked = settings.noisy;
@@ -271,10 +224,7 @@ document.onvisibilitychange = pace;
 
 function restyle() {
   readStyle();
-  for (const panel of panels.filter(({ state }) => state)) {
-    drawMap(panel);
-    drawCurves(panel);
-  }
+  panels.filter(({ state }) => state).forEach(drawMap);
 }
 matchMedia("(prefers-color-scheme: dark)").onchange = onresize = restyle;
 readStyle();
