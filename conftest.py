@@ -35,12 +35,12 @@ if "--nbval" not in sys.argv and "XLA_FLAGS" not in os.environ:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """Run each code cell of a chapter twice in a row, as a reader may.
+    """With TWICE=1, run each code cell of a chapter twice in a row, as a reader may.
 
     Not those that train several models: their tag is "train-several".
     """
     result = yield
-    if item.nodeid.startswith("notebooks/0"):
+    if os.environ.get("TWICE") and item.nodeid.startswith("notebooks/0"):
         if "train-several" not in item.cell.metadata.get("tags", []):
             item.runtest()
     return result

@@ -169,6 +169,8 @@ class Program:
         specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in self.tensors]
         key = self.kind, self.size, self.has_targets, *specs
         if key not in programs:
+            if model.built and not model.optimizer.built:  # or it is traced twice
+                model.optimizer.build(model.trainable_variables)
             order = tf.TensorSpec([self.length], "int32")
             # A partial: TensorFlow warns where one function is compiled repeatedly.
             program = tf.function(
