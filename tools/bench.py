@@ -11,12 +11,11 @@ build/growth.png. Not for Windows. Other load would slow the contenders differen
 """
 
 import argparse
-import json
+import multiprocessing
 import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from functools import partial
@@ -29,10 +28,31 @@ from course.data import load_data
 HIDDEN = (512, 256, 128)
 
 
-# Heavy imports stand inside functions: a worker imports only what it needs.
+# Heavy imports stand inside functions: a worker imports only what it needs. Contenders
+# get images (n, 784), the number of epochs, the batch size, and a `Clock`.
 
 
-def run_keras(x, args, ours, **compile_options):
+class Clock:
+    """In a worker: waits for its turns, and reports them through a pipe."""
+
+    def __init__(self, pipe):
+        self.pipe, self.began = pipe, None
+
+    def start(self):
+        """Wait until the parent says go."""
+        self.pipe.recv()
+        self.began = time.perf_counter()
+
+    def stop(self, loss):
+        """Send the seconds of this turn, the loss, and the peak memory so far in MB."""
+        loss = float(loss)  # waits until JAX has computed it
+        seconds = time.perf_counter() - self.began
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        self.pipe.send((seconds, loss, memory))
+
+
+def run_keras(x, epochs, batch_size, clock, ours, **compile_options):
     """`vae_helpers.fit` if `ours`, else Keras' own."""
     import vae_helpers as vh  # isort: skip  (before Keras)
     import keras
@@ -41,14 +61,14 @@ def run_keras(x, args, ours, **compile_options):
     model = vh.VAE(vh.build_encoder(), vh.build_decoder())
     model.compile(optimizer="adam", **compile_options)
     turns = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: wait_for_turn(),
-        on_epoch_end=lambda epoch, logs: end_turn(logs["loss"]),
+        on_epoch_begin=lambda epoch, logs: clock.start(),
+        on_epoch_end=lambda epoch, logs: clock.stop(logs["loss"]),
     )
     fit = partial(vh.fit, model) if ours else model.fit
-    fit(x, x, epochs=args.turns, batch_size=args.batch, callbacks=[turns], verbose=0)
+    fit(x, x, epochs=epochs, batch_size=batch_size, callbacks=[turns], verbose=0)
 
 
-def run_torch(x, args):
+def run_torch(x, epochs, batch_size, clock):
     """PyTorch, eager, with its fused Adam."""
     import torch
     from torch import nn
@@ -66,10 +86,10 @@ def run_torch(x, args):
     weights = [*encoder.parameters(), *decoder.parameters()]
     optimizer, images = torch.optim.Adam(weights, fused=True), torch.from_numpy(x)
     bce = nn.BCEWithLogitsLoss(reduction="sum")
-    for _ in range(args.turns):
-        wait_for_turn()
+    for _ in range(epochs):
+        clock.start()
         total = torch.zeros(())
-        for rows in torch.randperm(len(images)).split(args.batch):
+        for rows in torch.randperm(len(images)).split(batch_size):
             batch = images[rows]
             mean, log_var = encoder(batch).chunk(2, dim=1)
             z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
@@ -79,10 +99,10 @@ def run_torch(x, args):
             loss.backward()
             optimizer.step()
             total += loss.detach()
-        end_turn(total.item() * args.batch / len(images))
+        clock.stop(total.item() * batch_size / len(images))
 
 
-def run_jax(x, args):
+def run_jax(x, epochs, batch_size, clock):
     """JAX: an epoch is one program, a `scan` over the batches."""
     import jax
     import jax.numpy as jnp
@@ -109,7 +129,7 @@ def run_jax(x, args):
 
     @partial(jax.jit, donate_argnums=0)
     def epoch(state, images, key):
-        order = jax.random.permutation(key, len(images)).reshape(-1, args.batch)
+        order = jax.random.permutation(key, len(images)).reshape(-1, batch_size)
 
         def step(state, rows):
             params, moments, key = state
@@ -123,10 +143,10 @@ def run_jax(x, args):
 
     params = chain(0, 784, *HIDDEN, 20), chain(1, 10, *HIDDEN[::-1], 784)
     state, images = (params, optimizer.init(params), jax.random.key(2)), jnp.asarray(x)
-    for turn in range(args.turns):
-        wait_for_turn()
+    for turn in range(epochs):
+        clock.start()
         state, loss = epoch(state, images, jax.random.key(3 + turn))
-        end_turn(float(loss))
+        clock.stop(loss)
 
 
 CONTENDERS = {
@@ -141,48 +161,35 @@ CONTENDERS = {
 OURS = next(iter(CONTENDERS))
 
 
-def wait_for_turn():
-    """Wait for a line from the parent, then start the clock."""
-    if not sys.stdin.readline():
-        sys.exit()
-    wait_for_turn.start = time.perf_counter()
+def work(name, *arguments, pipe):
+    """A worker: trains a contender, an epoch for each message."""
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    CONTENDERS[name](*arguments, Clock(pipe))
 
 
-def end_turn(loss):
-    """Report the seconds of this turn, the loss, and the peak memory so far in MB."""
-    seconds = time.perf_counter() - wait_for_turn.start
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    report = {"seconds": seconds, "loss": float(loss), "memory": memory}
-    print(json.dumps(report), file=sys.__stdout__, flush=True)
+def start(name, x, epochs, batch_size=128):
+    """The pipe to a process that trains a contender on images x."""
+    ours, theirs = multiprocessing.Pipe()
+    arguments, pipe = (name, x, epochs, batch_size), {"pipe": theirs}
+    multiprocessing.Process(
+        target=work, args=arguments, kwargs=pipe, daemon=True
+    ).start()
+    theirs.close()
+    return ours
 
 
-def start(name, turns, images, batch=128):
-    """A process that trains a contender, one epoch for each line that it is sent."""
-    options = {"worker": name, "turns": turns, "images": images, "batch": batch}
-    command = [sys.executable, "-m", "tools.bench"]
-    command += [f"--{key}={value}" for key, value in options.items()]
-    cpu = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "VAE_COURSE_QUICK": ""}
-    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    environment = {**os.environ, **cpu}
-    return subprocess.Popen(
-        command, **pipes, stderr=subprocess.DEVNULL, env=environment
-    )
-
-
-def take_turn(process):
-    """Let a process train one epoch: its report, or None if it has ended."""
+def take_turn(pipe):
+    """Let a worker train an epoch: what `Clock` reports, or None if it has ended."""
     try:
-        print("go", file=process.stdin, flush=True)
-    except BrokenPipeError:
+        pipe.send("go")
+        return pipe.recv()
+    except (EOFError, OSError):
         return None
-    line = process.stdout.readline()
-    return json.loads(line) if line else None
 
 
-def compare(images, repeats):
+def compare(x, repeats):
     """All contenders, taking turns: prints a table in Markdown."""
-    workers = {name: start(name, 2 * repeats + 2, images) for name in CONTENDERS}
+    workers = {name: start(name, x, 2 * repeats + 2) for name in CONTENDERS}
     reports = {name: [] for name in workers}
     for repeat in range(repeats + 1):
         names = list(workers)
@@ -191,41 +198,38 @@ def compare(images, repeats):
             take_turn(workers[name])  # others have taken its memory and caches
             reports[name].append(take_turn(workers[name]))
             print(repeat, name, reports[name][-1], file=sys.stderr, flush=True)
-    for worker in workers.values():
-        worker.kill()
     print("| contender | s per epoch | min..max | / ours | peak MB | last loss |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    ours = statistics.median(report["seconds"] for report in reports[OURS][1:])
+    ours = statistics.median(report[0] for report in reports[OURS][1:])
     for name, rows in reports.items():
         if None in rows:
             print(f"| {name} | did not run | | | | |")
             continue
-        seconds = [report["seconds"] for report in rows[1:]]
-        median, memory = statistics.median(seconds), rows[-1]["memory"]
+        seconds, [*_, loss], [*_, memory] = zip(*rows[1:])
+        median = statistics.median(seconds)
         print(
             f"| {name} | {median:.2f} | {min(seconds):.2f}..{max(seconds):.2f} "
-            f"| {median / ours:.2f} | {memory:.0f} | {rows[-1]['loss']:.1f} |"
+            f"| {median / ours:.2f} | {memory:.0f} | {loss:.1f} |"
         )
 
 
-def growth(images, repeats):
+def growth(x, repeats):
     """How time and memory of `vae_helpers.fit` grow: one figure, build/growth.png."""
     import matplotlib.pyplot as plt
 
-    few = images // 3
+    few = len(x) // 3
     sweeps = {
-        "images": [few // 2, few, 2 * few, images],
-        "batch": [32, 64, 128, 256, 512, 1024],
+        "images": [few // 2, few, 2 * few, len(x)],
+        "batch size": [32, 64, 128, 256, 512, 1024],
     }
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     for axis, (key, values) in zip(axes, sweeps.items()):
         points = []
         for value in values:
-            worker = start(OURS, repeats + 1, **{"images": few, key: value})
-            rows = [take_turn(worker) for _ in range(repeats + 1)]
-            worker.kill()
-            seconds = statistics.median(row["seconds"] for row in rows[1:])
-            points.append((seconds, rows[-1]["memory"] / 1000))
+            images, size = (value, 128) if key == "images" else (few, value)
+            worker = start(OURS, x[:images], repeats + 1, size)
+            seconds, _, memory = zip(*[take_turn(worker) for _ in range(repeats + 1)])
+            points.append((statistics.median(seconds[1:]), memory[-1] / 1000))
         axis.loglog(values, points, "o-", label=["s per epoch", "peak memory (GB)"])
         axis.set_xticks(values, [f"{value:,}" for value in values])
         axis.set_yticks([0.25, 0.5, 1, 2], [0.25, 0.5, 1, 2])
@@ -241,21 +245,16 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--images", type=int, default=60_000)
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    for name in ("turns", "batch"):
-        parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.worker:
-        sys.stdout = sys.stderr  # whatever else is printed is no report
-        x = np.load(course.BUILD / "bench.npy")[: args.images]
-        return CONTENDERS[args.worker](x, args)
     data = load_data()
     x = np.concatenate([data.x_train, data.x_val])[: args.images // 128 * 128]
     course.BUILD.mkdir(exist_ok=True)
-    np.save(course.BUILD / "bench.npy", x)
     print(f"{len(x):,} images; {platform.platform()}, {os.cpu_count()} cores\n")
-    compare(len(x), args.repeats)
-    growth(len(x), min(args.repeats, 3))
+    cpu = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "VAE_COURSE_QUICK": ""}
+    os.environ.update(cpu)
+    multiprocessing.set_start_method("spawn")
+    compare(x, args.repeats)
+    growth(x, min(args.repeats, 3))
 
 
 if __name__ == "__main__":
