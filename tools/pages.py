@@ -66,11 +66,6 @@ HOME = (
     '<nav><a href="../index.html">← The course</a> · '
     '<a href="../train.html">Watch a VAE learn</a></nav>'
 )
-INVITATION = (
-    "A variational autoencoder learns to draw new clothes. Try one here, watch one "
-    "learn, or build your own in seven chapters.\n\n"
-    '<p><a class="button" href="train.html">Watch one learn</a></p>'
-)
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]*)([^)\s]*)\)")
 
 
@@ -244,45 +239,41 @@ def _card(notebook, page):
 
 
 def _first_page(pages, executed, results, cards, maps):
-    """What the course is, the map or README's picture, the chapters, the results."""
+    """docs/index.md with the map, or README's picture, README's words, the chapters."""
     readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
-    opening = readme.partition("\n## The chapters")[0]
-    opening, *sections = opening.split("\n## ")
-    sections = "".join(f"\n## {section}\n" for section in sections)
+    opening, run = re.search(r"\n\n(.*?)\n## Run it\n(.*?)\n## ", readme, re.S).groups()
+    run, picture = re.fullmatch(r"(.*\n)(!\[.*\))\s*", run, re.S).groups()
+    shown, origin = picture, "All show the outputs that are stored in the course."
     if maps:
-        opening = re.sub(r"^!\[.*\n", "", opening, flags=re.M)
         source = html.escape(maps[0])
+        frame = map_page.iframe(f'src="{source}"')
         shown = (
-            f'<a class="door" href="{source}"><img src="map.png" alt="A map of garments, '
-            'and what is decoded at its places"><strong>Open the map</strong></a>'
-            + map_page.iframe(f'src="{source}"')
+            f'<div class="map"><a class="door" href="{source}"><img src="map.png" '
+            'alt="A map of garments, and what is decoded at its places">'
+            f"<strong>Open the map</strong></a>{frame}</div>"
         )
-        title, _, rest = opening.partition("\n\n")
-        opening = f'{title}\n\n{INVITATION}\n\n<div class="map">{shown}</div>\n\n{rest}'
-    origin = "All show the outputs that are stored in the course."
     if executed:
         names = ", ".join(Path(name).stem for name in executed)
         origin = (
             f"These were run when the pages were built: {names}. "
             "All others show stored outputs."
         )
-    chapters, docs = (
-        [page for page in pages if page.startswith(f"{folder}/")]
-        for folder in ("notebooks", "docs")
-    )
     heading, _, table = results.partition("\n")
-    folded = ["<details><summary>Show the table</summary>", "", table, "", "</details>"]
-    toctree = ["```{toctree}", ":maxdepth: 1"]
-    lines = [
-        "---", "hide-toc: true", "---", "",
-        _local_links(opening, "", pages), "", "## The chapters", "",
-        f'<div class="cards">{"".join(cards)}</div>', "", origin, "",
-        _local_links(sections, "", pages), "",
-        heading, "", *(folded if table.strip() else []), "",
-        *toctree, ":hidden:", ":caption: The course", *chapters, "```",
-        *toctree, ":caption: Beside the chapters", *docs, "```", "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+    if table.strip():
+        table = f"<details><summary>Show the table</summary>\n{table}\n\n</details>"
+    parts = {
+        "map": shown,
+        "opening": opening,
+        "cards": "".join(cards),
+        "origin": origin,
+        "run": run,
+        "results": f"{heading}\n\n{table}",
+        "chapters": "\n".join(p for p in pages if p.startswith("notebooks/")),
+        "beside": "\n".join(p for p in pages if p.startswith("docs/")),
+    }
+    text = (course.ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    text = re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], text)
+    return _local_links(text, "", pages)
 
 
 def _complete(folder):
