@@ -30,7 +30,9 @@ function change() {  // at most one frame at a time; words follow when the hand 
 }
 function say() {
   const at = state.point.map(value => number(value, 1)).join(", ");
-  const picked = news && `${news}: ${nats()}. `, words = inWords(state.z);
+  const { bound, logVar } = state.measured, words = inWords(state.z);
+  const cost = `${logVar ? "\u2212ELBO" : "reconstruction"} ${number(bound, 1)} nats`;
+  const picked = news && `${news}, ${cost}. `;
   part.status.textContent = state.isOff
     ? `${picked}Off the map; its nearest place is ${at}. The code is ${words}.`
     : `${picked}At ${at}, ${words}.`;
@@ -43,7 +45,7 @@ function setCode(z) {
   state.z = Float32Array.from(z);
   state.point = toPlane(state.model, state.z);
   state.isOff = offPlane(state.model, state.z) > 0.02 * state.model.half;
-  news = "";
+  news = part.copied.textContent = "";
   change();
 }
 function setPoint(point) {
@@ -208,7 +210,10 @@ function endDrawing() {  // where the hand is
   endPath();
 }
 part.path.onchange = () => startPath(state.point);
-part.play.onclick = () => play(state.path, 4000);
+part.play.onclick = () => {
+  part.status.textContent = "The ring follows the path.";
+  play(state.path, 4000);
+};
 
 // ---- the map under mouse, finger and keys
 
@@ -233,7 +238,7 @@ part.map.onkeydown = event => {
   if (way && !part.film.hidden) startPath(state.point);
   const move = part.path.checked ? extendPath : setPoint;
   if (way) move(state.point.map((value, k) => value + step * way[k]));
-  else if (event.key !== "Enter") return;
+  else if (!["Enter", " "].includes(event.key)) return;
   else if (part.path.checked) endDrawing();
   else pick(state.point);
   event.preventDefault();
@@ -244,7 +249,7 @@ function pick(point, reach = Infinity) {  // the nearest garment, if it is so ne
   state.picked = i;
   restore();
   setCode(state.measured.mean);
-  news = page.classes[page.labels[i]];
+  news = `Picked: ${page.classes[page.labels[i]]}`;
 }
 function takePicked() {
   state.image = picture(state.picked);
@@ -276,15 +281,6 @@ function encodeImage() {
   part["posterior-note"].textContent = "Computing the true posterior \u2026";
   askForPosterior();
 }
-function nats() {
-  const { measured, posterior } = state, { bound, logVar } = measured;
-  if (!logVar) return `reconstruction ${number(bound, 1)} nats`;
-  if (posterior?.of !== measured) return `\u2212ELBO ${number(bound, 1)} nats`;
-  const { logEvidence } = posterior;
-  return `\u2212log p(x) ${number(-logEvidence, 1)}, \u2212ELBO ${number(bound, 1)}, `
-    + `encoder gap ${number(bound + logEvidence, 1)} nats`;
-}
-
 // The true posterior: only for a VAE with two dimensions, by the worker. It gets one
 // image at a time, and the next one if that has changed when the answer comes.
 const worker = new Worker(URL.createObjectURL(new Blob([part.arithmetic.textContent])));
@@ -296,15 +292,16 @@ function askForPosterior() {
   worker.postMessage({ model: page.models.indexOf(model), image });
 }
 worker.onmessage = ({ data }) => {
-  const { model, measured } = asked;
+  const { model, measured } = asked, { bound } = measured, { logEvidence } = data;
   asked = null;
   if (model === state.model) {
-    state.posterior = { ...data, of: measured };
+    state.posterior = data;
     paintZoom();
     change();
   }
   if (measured !== state.measured) askForPosterior();
-  else part["posterior-note"].textContent = `${nats()}.`;
+  else part["posterior-note"].textContent = `\u2212log p(x) ${number(-logEvidence, 1)}, `
+    + `\u2212ELBO ${number(bound, 1)}, encoder gap ${number(bound + logEvidence, 1)} nats.`;
 };
 worker.onerror = () => part["posterior-note"].textContent =
   "The true posterior cannot be computed here: open this page by itself.";
@@ -330,6 +327,7 @@ function stroke(point) {  // a soft round brush around a pixel
 }
 function drawn(words) {  // encoded once a frame, however fast the hand is
   part.picked.textContent = words;
+  news = "Your image";
   state.isNew = true;
   paintPad();
   change();

@@ -314,13 +314,15 @@ def picture(encoder, decoder, x, labels):
     images = decoder.predict(np.vstack([places, way]), verbose=0)
     tiles = images[:-4].reshape(side, side, 28, 28).swapaxes(1, 2)
     four = images[-4:].reshape(2, 2, 28, 28).swapaxes(1, 2)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.73), layout="constrained")
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9, 4.73), layout="constrained", facecolor="black"
+    )
     left.imshow(tiles.reshape(side * 28, -1), "gray", extent=2 * (-limit, limit))
     left.set(xlim=(-limit, limit), ylim=(-limit, limit))
     vh.scatter_classes(left, codes, labels)
     left.plot(*way.T, "o-", markersize=9, markerfacecolor="none", color="w", mew=2)
     right.imshow(four.reshape(56, 56), "gray")
-    right.set_title("from boot to bag", fontsize=15)
+    right.set_title("from boot to bag", fontsize=15, color="white")
     for axes in (left, right):
         axes.set(xticks=[], yticks=[])
     drawn, file = io.BytesIO(), io.BytesIO()

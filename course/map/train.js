@@ -7,7 +7,7 @@ const labels = [...page.labels].map(Number);
 const originals = page.picked.flatMap(i => [...images.subarray(196 * i, 196 * (i + 1))]);
 const ROUND = 60;  // epochs, after which training pauses by itself
 let settings, target = 0, seed = 1, panels = [], isOn = false;
-let isHeld = calm.matches;  // whether the reader wants a pause
+let isHeld = false;  // whether the reader wants a pause
 
 // The slider's places: 0, then 1/128 to 8 in quarters of a power of two.
 const betaAt = place => place ? 2 ** ((place - 29) / 4) : 0;
@@ -160,29 +160,29 @@ function restart() {
   panels = [makePanel(seed)];
   if (part.two.checked) panels.push(makePanel(seed + 1));
   part.failure.textContent = "";
-  if (!document.querySelector("[name=preset]:checked")) tellOwn(".");
-  if (isHeld) pause("Paused: press Go on to start.");
-  else go();
+  go();
 }
 function showBeta(beta) {
-  const words = inWords(beta) + (beta > 8 ? " (pixels), beyond the slider" : "");
   part.beta.value = placeOf(beta);
-  part["beta-value"].textContent = words;
-  part.beta.setAttribute("aria-valuetext", words);
+  part["beta-value"].textContent = inWords(beta);
+  part.beta.setAttribute("aria-valuetext", inWords(beta));
 }
-function tellOwn(end) {
-  part.sentence.textContent = `Your own loss: ${settings.noisy ? "with" : "without"} noise, `
-    + `β = ${inWords(settings.beta)}${end}`;
+function tell() {  // which loss it is
+  const { beta, noisy, warm } = settings, same = presets.find(({ dataset }) =>
+    Number(dataset.beta) === beta && (dataset.noisy === "yes") === noisy
+    && Number(dataset.warm ?? 0) === warm);
+  presets.forEach(preset => preset.checked = preset === same);
+  part.sentence.textContent = same?.dataset.sentence
+    ?? `Your own loss: ${noisy ? "with" : "without"} noise, β = ${inWords(beta)}.`;
+  part.noisy.checked = noisy;
+  showBeta(warm ? 0 : beta);
 }
 function choose(preset) {
-  const { beta, noisy, warm, sentence } = preset.dataset;
+  const { beta, noisy, warm } = preset.dataset;
   part.rate.value = "0.003";
   settings = { beta: Number(beta), noisy: noisy === "yes", warm: Number(warm ?? 0),
     rate: 0.003, pause: calm.matches ? 1000 : 60 };
-  preset.checked = true;
-  part.sentence.textContent = sentence;
-  part.noisy.checked = settings.noisy;
-  showBeta(warm ? 0 : settings.beta);
+  tell();
   restart();
 }
 function change(own) {  // live
@@ -191,10 +191,8 @@ function change(own) {  // live
   if (!isOn && !isHeld) go();
 }
 function changeLoss(own) {
-  document.querySelectorAll("[name=preset]").forEach(input => input.checked = false);
   change({ warm: 0, ...own });
-  showBeta(settings.beta);
-  tellOwn(", from here on.");
+  tell();
 }
 
 const presets = [...document.querySelectorAll("[name=preset]")];
@@ -231,3 +229,7 @@ readStyle();
 part.code.textContent = [losses, gradients, step].join("\n\n");
 part.everything.hidden = false;
 choose(presets.find(({ value }) => value === location.hash.slice(1)) ?? presets[0]);
+if (calm.matches) {
+  isHeld = true;
+  pause("Paused: press Go on to start.");
+}
