@@ -7,8 +7,7 @@
 let page;  // what page.write stored: models, labels, pictures, ...
 
 async function unpack({ page, arrays }) {
-  const bytes = Uint8Array.from(atob(arrays), letter => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const stream = new Blob([bytesOf(arrays)]).stream().pipeThrough(new DecompressionStream("deflate"));
   const data = await new Response(stream).arrayBuffer();
   const read = ({ type, shape, start }) => {
     const count = shape.reduce((a, b) => a * b, 1);

@@ -2,7 +2,7 @@
 // Shows what the workers send: a panel for each seed.
 
 const page = JSON.parse(part.data.textContent);
-const images = Uint8Array.from(atob(page.images), letter => letter.charCodeAt());
+const images = bytesOf(page.images);
 const labels = [...page.labels].map(Number);
 const originals = page.picked.flatMap(i => [...images.subarray(196 * i, 196 * (i + 1))]);
 const ROUND = 60;  // epochs, after which training pauses by itself
