@@ -91,10 +91,10 @@ clean:  ## remove build/, .nox/ and .venv/
 
 # The stamps are newer than what they were made from: a second call installs nothing.
 .venv/course: requirements.txt pyproject.toml
-	@$(PYTHON) -m tools.check_python
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -r requirements.txt --group pages
+	$(BIN)/python -m pip install --quiet -r requirements.txt --group pages || \
+	    { echo "If pip found no TensorFlow: see README, If something fails."; exit 1; }
 	touch $@
 
 .venv/tests: .venv/course

@@ -59,14 +59,6 @@ with _discarded_stderr():
             f"{advice} and start Python again."
         ) from error
 
-# The course's results were computed with Keras' defaults.
-for setting, value in {
-    "floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"
-}.items():  # fmt: skip
-    found = getattr(keras.config, setting)()
-    if found != value:
-        getattr(keras.config, f"set_{setting}")(value)
-        print(f"Keras' {setting} was {found}; the course sets it to {value}.")
 if keras.backend.backend() != "tensorflow":
     print(
         f"Keras runs on {keras.backend.backend()}. The chapters need TensorFlow: "

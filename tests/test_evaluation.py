@@ -99,23 +99,6 @@ def test_rate_and_distortion_of_the_vae_match_its_loss(reference_vae):
     assert total == pytest.approx(bound.mean(), abs=0.5)
 
 
-def test_the_gain_of_a_mixture_matches_its_density_by_scipy(reference_vae):
-    _, decoder, x, mean, log_var = reference_vae
-    noise = np.random.default_rng(2).normal(size=mean.shape)
-    mixture = evaluation.fit_mixture(mean + np.exp(0.5 * log_var) * noise, 3)
-    normal = evaluation.rate_and_distortion(decoder, x, mean, log_var, draws=1)
-    fitted = evaluation.rate_and_distortion(
-        decoder, x, mean, log_var, mixture.score_samples, draws=1
-    )
-    np.testing.assert_array_equal(normal[1], fitted[1], "the decoder is the same")
-    noise = np.random.default_rng(0).normal(size=mean.shape)
-    z = (mean + np.exp(0.5 * log_var) * noise).astype("float32")
-    parts = zip(mixture.weights_, mixture.means_, mixture.covariances_)
-    density = sum(w * scipy.stats.multivariate_normal(m, c).pdf(z) for w, m, c in parts)
-    gain = np.log(density) - scipy.stats.norm.logpdf(z).sum(axis=1)
-    np.testing.assert_allclose(normal[0] - fitted[0], gain, atol=1e-3)
-
-
 def test_aggregate_posterior_is_the_average_of_the_densities():
     rng = np.random.default_rng(6)
     mean, log_var = rng.normal(size=(30, 4)), rng.normal(-1, 0.5, (30, 4))
@@ -176,13 +159,6 @@ def test_samples_of_relu_codes_are_not_negative():
     assert normal.min() < 0 and all(part.min() >= 0 for part in fitted)
 
 
-def test_samples_of_one_source_do_not_depend_on_the_others():
-    codes = np.random.default_rng(7).normal(size=(500, 4)).astype("float32")
-    everything = evaluation.sample_codes(codes, 100)
-    [(name, samples)] = evaluation.sample_codes(codes, 100, ["mixture of 10"]).items()
-    np.testing.assert_array_equal(samples, everything[name])
-
-
 @pytest.mark.parametrize("name", ["wide", "better"])
 def test_reference_vaes_reconstruct_within_the_bands(name):
     vae, x = evaluation.load_vae(name), vh.load_data().x_test
@@ -198,21 +174,6 @@ def test_noiseless_model_decodes_the_mean_and_has_no_warm_up():
     x = vh.load_data().x_test[:8]
     np.testing.assert_allclose(model(x), model.decoder(model.encoder(x)[0]), rtol=1e-5)
     assert np.array_equal(model(x), model(x)) and not callbacks
-
-
-def test_the_vae_passes_the_training_flag_on():
-    """Dropout acts in training, in the encoder and in the decoder, and only there."""
-    image, z = keras.Input((784,)), keras.Input((10,))
-    hidden = keras.layers.Dropout(0.5)(image)
-    encoder = keras.Model(image, [keras.layers.Dense(10)(hidden) for _ in range(2)])
-    restored = keras.layers.Dropout(0.5)(keras.layers.Dense(784)(z))
-    decoder = keras.Model(z, keras.layers.Activation("sigmoid")(restored))
-    vae, x, kl = vh.VAE(encoder, decoder), vh.load_data().x_test[:8], []
-    for flag, share in [(True, 0.5), (False, 0)]:
-        dropped = np.asarray(vae(x, training=flag)) == 0.5
-        assert dropped.mean() == pytest.approx(share, abs=0.05)
-        kl.append(float(vae.losses[0]))
-    assert not np.isclose(*kl), "dropout in the encoder changes the KL term"
 
 
 def test_warm_up_raises_the_kl_weight_from_0_to_1():

@@ -432,26 +432,6 @@ def test_rendered_page_takes_the_explorer_from_its_file(path, outputs):
         assert len(notebook.cells[0].outputs) == 1, "the link to run it remains"
 
 
-def test_stored_notebook_without_the_explorer_page_keeps_its_picture(
-    path, outputs, tmp_path
-):
-    map_page.show(path)
-    stored = strip_explorer(notebook_with(outputs))
-    before = json.dumps(stored)
-    assert embed_explorers(stored, tmp_path) == []
-    assert json.dumps(stored) == before
-
-
-def test_other_outputs_stay_as_they_are():
-    link = nbformat.v4.new_output("display_data", {"text/html": '<a href="x">y</a>'})
-    text = nbformat.v4.new_output("stream", text="hello")
-    notebook = notebook_with([link, text])
-    notebook.cells.append(nbformat.v4.new_markdown_cell("# Title"))
-    before = json.dumps(notebook)
-    assert embed_explorers(notebook, ".") == [] and json.dumps(notebook) == before
-    assert json.dumps(strip_explorer(notebook)) == before
-
-
 def test_colab_gets_the_frame_alone(path, outputs, monkeypatch):
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     map_page.show(path)

@@ -40,11 +40,6 @@ def test_film_moves_beside_still_pictures(shown):
     assert (frames[0, :side, :side] != frames[-1, :side, :side]).any()
 
 
-def test_film_of_one_epoch_is_shown(shown):
-    codes = [np.zeros((3, 2)), np.full((3, 2), 50.0)]  # outside: drawn at the edge
-    assert len(shown(film.show_film, codes, [0, 1, 2], [0, 1])) == 2
-
-
 def test_interpolation_plays_there_and_back(shown):
     frames = np.linspace(0, 1, 5)[:, None] * np.ones(784)
     corner = shown(film.animate, frames)[:, 0, 0, 0]

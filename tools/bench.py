@@ -2,8 +2,7 @@
 
 usage: python -m tools.bench [--repeats 7] [--images 60000]
 
-`make bench` installs PyTorch and JAX first; without them, their rows are missing. All
-contenders train chapter 03's VAE: BCE summed over pixels plus KL, mean over the batch;
+`make bench` installs PyTorch and JAX first. All contenders train chapter 03's VAE: BCE summed over pixels plus KL, mean over the batch;
 Adam at 1e-3; whole batches of 128, a new random order in each epoch; float32 on the CPU;
 no validation, no metric. Each has a process of its own; they take turns, one epoch to
 warm up, then the measured one. Last, time and memory of `fit` are drawn in
@@ -161,30 +160,24 @@ CONTENDERS = {
 OURS = next(iter(CONTENDERS))
 
 
-def work(name, *arguments, pipe):
+def work(pipe, name, *arguments):
     """A worker: trains a contender, an epoch for each message."""
-    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
     CONTENDERS[name](*arguments, Clock(pipe))
 
 
 def start(name, x, epochs, batch_size=128):
     """The pipe to a process that trains a contender on images x."""
     ours, theirs = multiprocessing.Pipe()
-    arguments, pipe = (name, x, epochs, batch_size), {"pipe": theirs}
-    multiprocessing.Process(
-        target=work, args=arguments, kwargs=pipe, daemon=True
-    ).start()
+    args = theirs, name, x, epochs, batch_size
+    multiprocessing.Process(target=work, args=args, daemon=True).start()
     theirs.close()
     return ours
 
 
 def take_turn(pipe):
-    """Let a worker train an epoch: what `Clock` reports, or None if it has ended."""
-    try:
-        pipe.send("go")
-        return pipe.recv()
-    except (EOFError, OSError):
-        return None
+    """Let a worker train an epoch: what `Clock` reports."""
+    pipe.send("go")
+    return pipe.recv()
 
 
 def compare(x, repeats):
@@ -202,9 +195,6 @@ def compare(x, repeats):
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     ours = statistics.median(report[0] for report in reports[OURS][1:])
     for name, rows in reports.items():
-        if None in rows:
-            print(f"| {name} | did not run | | | | |")
-            continue
         seconds, [*_, loss], [*_, memory] = zip(*rows[1:])
         median = statistics.median(seconds)
         print(
@@ -219,14 +209,14 @@ def growth(x, repeats):
 
     few = len(x) // 3
     sweeps = {
-        "images": [few // 2, few, 2 * few, len(x)],
-        "batch size": [32, 64, 128, 256, 512, 1024],
+        "images (batch 128)": [few // 2, few, 2 * few, len(x)],
+        f"batch size ({few:,} images)": [32, 64, 128, 256, 512, 1024],
     }
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     for axis, (key, values) in zip(axes, sweeps.items()):
         points = []
         for value in values:
-            images, size = (value, 128) if key == "images" else (few, value)
+            images, size = (few, value) if "size" in key else (value, 128)
             worker = start(OURS, x[:images], repeats + 1, size)
             seconds, _, memory = zip(*[take_turn(worker) for _ in range(repeats + 1)])
             points.append((statistics.median(seconds[1:]), memory[-1] / 1000))
@@ -234,8 +224,7 @@ def growth(x, repeats):
         axis.set_xticks(values, [f"{value:,}" for value in values])
         axis.set_yticks([0.25, 0.5, 1, 2], [0.25, 0.5, 1, 2])
         axis.minorticks_off()
-    axes[0].set_xlabel("images (batch 128)")
-    axes[1].set_xlabel(f"batch size ({few:,} images)")
+        axis.set_xlabel(key)
     axes[0].legend()
     figure.savefig(course.BUILD / "growth.png", dpi=150)
     print("\nDrawn: build/growth.png")

@@ -23,8 +23,6 @@ import argparse
 import datetime
 import json
 import math
-import os
-import platform
 import sys
 from importlib.metadata import version
 
@@ -334,8 +332,6 @@ def write(records, ranges):
     """Write experiments.json, with a line for each run."""
     origin = {
         "date": datetime.date.today().isoformat(),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "epochs": evaluation.EPOCHS,
     }
     for name in ("tensorflow", "keras", "numpy", "scikit-learn"):

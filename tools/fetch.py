@@ -30,9 +30,7 @@ def main():
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     if kind == "full" or not is_root or not shutil.which("apt-get"):
         return
-    print(
-        "Installing the system package dataset-fashion-mnist with apt-get.", flush=True
-    )
+    print("Installing dataset-fashion-mnist with apt-get.", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in INSTALL:
         subprocess.run(command, stdout=subprocess.DEVNULL, env=environment)
