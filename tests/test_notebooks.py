@@ -1,6 +1,6 @@
 """The stored notebooks are fit to be read, and chapter 03 to be played with.
 
-That every code cell of a chapter runs, twice in a row, is tested by conftest.py.
+That every code cell of a chapter runs twice in a row is tested by `make test TWICE=1`.
 """
 
 import functools

@@ -259,6 +259,7 @@ function takePicked() {
 function restore() {
   takePicked();
   encodeImage();
+  news = "";
   change();
 }
 part.restore.onclick = restore;
