@@ -93,7 +93,7 @@ clean:  ## remove build/, .nox/ and .venv/
 .venv/course: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -r requirements.txt --group pages || \
+	@$(BIN)/python -m pip install --quiet -r requirements.txt --group pages || \
 	    { echo "If pip found no TensorFlow: see README, If something fails."; exit 1; }
 	touch $@
 
