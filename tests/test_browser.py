@@ -294,7 +294,8 @@ def test_path_plays_and_a_place_has_an_address(tab, open_tab, page):
     for point in points[1:]:
         tab.mouse.move(*on_map(tab, point), steps=10)
     tab.mouse.up()
-    wait(tab, "explorer.state.point[1] > 0.99")  # the film's end
+    wait(tab, "explorer.state.point[0] < -0.5")  # the film's beginning
+    wait(tab, "explorer.state.point[1] > 0.99")
     address = tab.evaluate("explorer.addressOf()")
     other = ready(open_tab(page.as_uri() + address, viewport=DESKTOP))
     assert np.allclose(state(other, "z"), points[-1], atol=0.05)
