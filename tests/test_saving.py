@@ -42,11 +42,6 @@ def test_files_are_replaced_together_and_leave_nothing_else(tmp_path):
         assert contents(folder) == {"first": content, "second": content}
 
 
-def test_text_is_utf_8_with_the_same_line_ends_everywhere(tmp_path):
-    write_text(tmp_path / "text", "µ\nσ\n")
-    assert contents(tmp_path) == {"text": b"\xc2\xb5\n\xcf\x83\n"}
-
-
 def test_failure_while_writing_leaves_the_old_files_and_nothing_else(tmp_path):
     write_pair(tmp_path, b"old")
     with pytest.raises(TypeError):
