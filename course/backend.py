@@ -59,17 +59,14 @@ with _discarded_stderr():
             f"{advice} and start Python again."
         ) from error
 
-
-def use_defaults():
-    """Compute as Keras does by default, as the course's results were computed."""
-    defaults = dict(floatx="float32", epsilon=1e-7, image_data_format="channels_last")
-    for setting, value in defaults.items():
-        if (found := getattr(keras.config, setting)()) != value:
-            getattr(keras.config, f"set_{setting}")(value)
-            print(f"Keras' {setting} was {found}; the course sets it to {value}.")
-
-
-use_defaults()
+# The course's results were computed with Keras' defaults.
+for setting, value in {
+    "floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"
+}.items():  # fmt: skip
+    found = getattr(keras.config, setting)()
+    if found != value:
+        getattr(keras.config, f"set_{setting}")(value)
+        print(f"Keras' {setting} was {found}; the course sets it to {value}.")
 if keras.backend.backend() != "tensorflow":
     print(
         f"Keras runs on {keras.backend.backend()}. The chapters need TensorFlow: "

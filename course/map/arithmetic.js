@@ -60,21 +60,21 @@ function crossEntropy(image, predicted) {  // summed over pixels, clipped as in 
   return sum;
 }
 
-// The nats of an image: its reconstruction (here "distortion", the mean over the page's
-// fixed draws of z), KL, their sum -ELBO, and the entropy of the pixels.
+// The nats of an image: reconstruction (the mean over the page's fixed draws of z), KL,
+// their sum -ELBO, and the entropy of the pixels.
 function measure(model, image) {
   const [mean, logVar] = encode(model, image), d = model.dimensions;
   const sd = i => logVar ? Math.exp(0.5 * logVar[i]) : 0;
   const draws = model.noise.length / d;
-  let distortion = 0, kl = 0;
+  let reconstruction = 0, kl = 0;
   for (let k = 0; k < draws; k++) {
     const z = mean.map((value, i) => value + sd(i) * model.noise[k * d + i]);
-    distortion += crossEntropy(image, decode(model, z)) / draws;
+    reconstruction += crossEntropy(image, decode(model, z)) / draws;
   }
   for (let i = 0; logVar && i < d; i++)
     kl += 0.5 * (mean[i] ** 2 + Math.exp(logVar[i]) - 1 - logVar[i]);
   const entropy = crossEntropy(image, image);
-  return { mean, logVar, distortion, kl, bound: distortion + kl, entropy };
+  return { mean, logVar, reconstruction, kl, bound: reconstruction + kl, entropy };
 }
 
 const picture = i =>  // of garment i on the map

@@ -274,9 +274,9 @@ function encodeImage() {
   grey(restored, decode(model, measured.mean));
   paintPad();
   const excess = measured.bound - measured.entropy;
-  for (const name of ["distortion", "kl", "bound", "entropy"])
-    part[name].textContent = number(measured[name], 1);
-  part.excess.textContent = number(excess, 1);
+  for (const name of ["reconstruction", "kl", "bound", "entropy"])
+    part[`${name}-nats`].textContent = number(measured[name], 1);
+  part["excess-nats"].textContent = number(excess, 1);
   const below = model.excess.filter(value => value < excess).length;
   part.below.textContent = `${Math.min(below, 100)}%`;
   part["posterior-note"].textContent = "Computing the true posterior \u2026";

@@ -167,10 +167,11 @@ function showBeta(beta) {
   part["beta-value"].textContent = inWords(beta);
   part.beta.setAttribute("aria-valuetext", inWords(beta));
 }
+const lossOf = ({ dataset: { beta, noisy, warm = 0 } }) =>  // of a preset
+  ({ beta: Number(beta), noisy: noisy === "yes", warm: Number(warm) });
 function tell() {  // which loss it is
-  const { beta, noisy, warm } = settings, same = presets.find(({ dataset }) =>
-    Number(dataset.beta) === beta && (dataset.noisy === "yes") === noisy
-    && Number(dataset.warm ?? 0) === warm);
+  const { beta, noisy, warm } = settings, same = presets.find(preset =>
+    Object.entries(lossOf(preset)).every(([name, value]) => settings[name] === value));
   presets.forEach(preset => preset.checked = preset === same);
   part.sentence.textContent = same?.dataset.sentence
     ?? `Your own loss: ${noisy ? "with" : "without"} noise, β = ${inWords(beta)}.`;
@@ -178,10 +179,8 @@ function tell() {  // which loss it is
   showBeta(warm ? 0 : beta);
 }
 function choose(preset) {
-  const { beta, noisy, warm } = preset.dataset;
   part.rate.value = "0.003";
-  settings = { beta: Number(beta), noisy: noisy === "yes", warm: Number(warm ?? 0),
-    rate: 0.003, pause: calm.matches ? 1000 : 60 };
+  settings = { ...lossOf(preset), rate: 0.003, pause: calm.matches ? 1000 : 60 };
   tell();
   restart();
 }
