@@ -176,6 +176,21 @@ def test_noiseless_model_decodes_the_mean_and_has_no_warm_up():
     assert np.array_equal(model(x), model(x)) and not callbacks
 
 
+def test_the_vae_passes_the_training_flag_on():
+    """Dropout acts in training, in the encoder and in the decoder, and only there."""
+    image, z = keras.Input((784,)), keras.Input((10,))
+    hidden = keras.layers.Dropout(0.5)(image)
+    encoder = keras.Model(image, [keras.layers.Dense(10)(hidden) for _ in range(2)])
+    restored = keras.layers.Dropout(0.5)(keras.layers.Dense(784)(z))
+    decoder = keras.Model(z, keras.layers.Activation("sigmoid")(restored))
+    vae, x, kl = vh.VAE(encoder, decoder), vh.load_data().x_test[:8], []
+    for flag, share in [(True, 0.5), (False, 0)]:
+        dropped = np.asarray(vae(x, training=flag)) == 0.5
+        assert dropped.mean() == pytest.approx(share, abs=0.05)
+        kl.append(float(vae.losses[0]))
+    assert not np.isclose(*kl), "dropout in the encoder changes the KL term"
+
+
 def test_warm_up_raises_the_kl_weight_from_0_to_1():
     vae, (callback,) = evaluation.build_vae(warm_up_epochs=4)
     weights = []

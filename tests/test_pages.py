@@ -222,6 +222,21 @@ def test_first_page_shows_the_map_and_a_card_for_each_chapter(site, tags):
         assert "$" not in re.sub("<.*?>", "", text)
 
 
+def test_first_page_without_a_map_shows_readmes_picture(small_course):
+    folder = pages.write(one_chapter("08_small.ipynb", "# A chapter"), "").parent
+    elements = Tags((folder / "index.html").read_text("utf-8")).list
+    assert not attributes_of(elements, "iframe")
+    sources = [image["src"] for image in attributes_of(elements, "img")]
+    assert any("overview" in source for source in sources)
+
+
+def test_results_of_the_first_page_are_folded(site):
+    page = (site / "index.html").read_text("utf-8")
+    folded = re.search(r"<details>(.*?)</details>", page, re.S)
+    assert "A table." in folded[1] and "<summary>" in folded[1]
+    assert "Your results and what to expect" in page[: folded.start()]
+
+
 @pytest.fixture
 def small_course(monkeypatch, tmp_path):
     """Pages of nothing but what a test names; the folder of the pages."""

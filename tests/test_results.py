@@ -1,4 +1,6 @@
-"""Results are printed beside their ranges."""
+"""Results are printed beside their ranges; a reader's settings do not change them."""
+
+import importlib
 
 import vae_helpers as vh  # isort: skip  (before Keras)
 
@@ -23,8 +25,12 @@ def test_a_result_is_compared_after_a_full_run_only(capsys):
         assert capsys.readouterr().out.endswith(f"   {verdict}\n")
 
 
-def test_a_readers_settings_of_keras_are_named_and_set_back(capsys):
-    keras.config.set_epsilon(1e-3)
-    backend.use_defaults()
-    assert keras.config.epsilon() == 1e-7
-    assert "epsilon was 0.001; the course sets it to 1e-07" in capsys.readouterr().out
+def test_settings_of_keras_are_named_and_set_back_on_import(capsys):
+    """keras.json of a reader: image_data_format, epsilon, floatx."""
+    settings = dict(floatx="float64", epsilon=1e-3, image_data_format="channels_first")
+    for name, value in settings.items():
+        getattr(keras.config, f"set_{name}")(value)
+    importlib.reload(backend)
+    found = [getattr(keras.config, name)() for name in settings]
+    assert found == ["float32", 1e-7, "channels_last"]
+    assert capsys.readouterr().out.count("; the course sets it to") == 3
