@@ -1,7 +1,7 @@
 """How chapters 05 to 07 measure models.
 
-Feature sets and the Frechet distance, densities fitted to codes, rate and distortion,
-and the importance-weighted bound. The chapters teach some of them cell by cell;
+Feature sets and the Frechet distance, densities fitted to codes, rate and distortion.
+The chapters teach some of them cell by cell;
 `tools/experiments.py` applies most to every model that it trains.
 """
 
@@ -10,8 +10,8 @@ import vae_helpers as vh  # isort: skip  (before Keras)
 import keras
 import numpy as np
 from keras import layers
-from scipy.special import logsumexp
 from scipy.stats import norm
+from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
@@ -23,6 +23,8 @@ EPOCHS = 50
 STEPS = EPOCHS * 430  # 55,000 images in batches of 128
 PARTS = ("encoder", "decoder")
 IMAGES = 10_000  # in every comparison: the Frechet distance depends on the number
+# Where codes to decode come from: {name: components of a mixture fitted to codes}.
+SOURCES = {"N(0, I)": 0, "mixture of 50": 50}
 
 
 class Noiseless(vh.VAE):
@@ -106,7 +108,7 @@ def classify(classifier, x):
     x = vh.check_images(x)
     features = classifier.get_layer("features").output
     both = keras.Model(classifier.input, [features, classifier.output])
-    return predict_in_batches(both, x)
+    return [np.asarray(part) for part in both(x)]
 
 
 def build_random_dense():
@@ -148,27 +150,13 @@ def feature_sets(classifier, x_train):
     principal components are those of the images `x_train` (m, 784).
     """
     dense, convolution = build_random_dense(), build_random_convolution()
-    mean = x_train.mean(axis=0)
-    centred = x_train - mean
-    directions = np.linalg.svd(centred.T @ centred)[2][:64]  # (64, 784)
     functions = (
         lambda x: classify(classifier, x)[0],
-        lambda x: predict_in_batches(dense, x),
-        lambda x: predict_in_batches(convolution, x, 1_000),
-        lambda x: (x - mean) @ directions.T,
+        lambda x: np.asarray(dense(x)),
+        lambda x: convolution.predict(x, batch_size=1_000, verbose=0),
+        PCA(64, svd_solver="covariance_eigh").fit(x_train.astype("float64")).transform,
     )
     return dict(zip(FEATURE_SETS, functions))
-
-
-def predict_in_batches(model, x, size=5_000):
-    """The outputs of a functional model for inputs x (n, ...), `size` rows at a time.
-
-    An array, or a list of arrays if the model has several outputs.
-    """
-    batches = [model(x[i : i + size]) for i in range(0, len(x), size)]
-    if isinstance(batches[0], (list, tuple)):
-        return [np.concatenate(list(map(np.asarray, parts))) for parts in zip(*batches)]
-    return np.concatenate(list(map(np.asarray, batches)))
 
 
 def squared_frechet(a, b):
@@ -198,32 +186,19 @@ def fit_mixture(codes, components, seed=0):
         return mixture.fit(codes.astype("float64"))
 
 
-def sample_from_mixture(codes, components, n, seed=0):
-    """`n` samples from `fit_mixture(codes, components, seed)`: (n, d), float32."""
-    mixture = fit_mixture(codes, components, seed)
-    samples = np.random.default_rng(seed).permutation(mixture.sample(n)[0])
-    return samples.astype("float32")
+def sample_codes(codes, components, n=IMAGES, seed=0):
+    """`n` new codes to decode, (n, d) float32.
 
-
-FITTED = {"one Gaussian": 1, "mixture of 10": 10, "mixture of 50": 50}
-
-
-def sample_codes(codes, n=IMAGES, sources=("N(0, I)", *FITTED), seed=0):
-    """Codes to decode, from N(0, I) and from densities fitted to training codes (m, d).
-
-    A dictionary {source: (n, d) float32}. The densities are fitted to the first 20,000
-    codes. Where no training code is negative (ReLU), negative samples of a fitted
-    density are set to 0; those from N(0, I) stay as they are.
+    With 0 `components` from N(0, I), otherwise from a mixture of so many Gaussians
+    fitted to the first 20,000 of the training codes (m, d). Where none of these is
+    negative (ReLU), negative numbers of the mixture are set to 0.
     """
-    samples = {}
-    for source in sources:
-        if source in FITTED:
-            drawn = sample_from_mixture(codes[:20_000], FITTED[source], n, seed)
-            samples[source] = drawn.clip(0) if codes.min() >= 0 else drawn
-        else:
-            drawn = np.random.default_rng(seed).normal(size=(n, codes.shape[1]))
-            samples[source] = drawn.astype("float32")
-    return samples
+    rng = np.random.default_rng(seed)
+    if not components:
+        return rng.normal(size=(n, codes.shape[1])).astype("float32")
+    drawn = fit_mixture(codes[:20_000], components, seed).sample(n)[0]
+    drawn = rng.permutation(drawn).astype("float32")
+    return drawn.clip(0) if codes.min() >= 0 else drawn
 
 
 def score_by_features(model, data, sets):
@@ -233,19 +208,17 @@ def score_by_features(model, data, sets):
     each; of the latter's first draw also with more contrast and with speckle; and the
     test images' reconstructions.
     """
-    predict = predict_in_batches
-    codes, log_var = predict(model.encoder, data.x_train)
+    codes, log_var = map(np.asarray, model.encoder(data.x_train))
     if not isinstance(model, Noiseless):
         noise = np.random.default_rng(0).normal(size=codes.shape).astype("float32")
         codes = codes + np.exp(0.5 * log_var) * noise
-    test_mean, _ = predict(model.encoder, data.x_test)
-    images = {"test images, restored": [predict(model.decoder, test_mean)]}
-    for source in ("N(0, I)", "mixture of 50"):
-        draws = (
-            sample_codes(codes, sources=[source], seed=seed)[source]
+    test_mean, _ = model.encoder(data.x_test)
+    images = {"test images, restored": [np.asarray(model.decoder(test_mean))]}
+    for source, components in SOURCES.items():
+        images[source] = [
+            np.asarray(model.decoder(sample_codes(codes, components, seed=seed)))
             for seed in range(3)
-        )
-        images[source] = [predict(model.decoder, z) for z in draws]
+        ]
     mixed = images["mixture of 50"][0]
     images["more contrast"] = [(0.5 + 1.25 * (mixed - 0.5)).clip(0, 1)]
     images["speckle"] = [binarised(mixed)]
@@ -278,87 +251,3 @@ def rate_and_distortion(decoder, x, mean, log_var, log_prior=standard_normal, dr
         rate += (log_q - log_prior(z)) / draws
         distortion += np.asarray(vh.bernoulli_nll(x, decoder(z))) / draws
     return rate, distortion
-
-
-def aggregate_posterior(mean, log_var):
-    """The logarithm of the density of the aggregate posterior, as a function.
-
-    The aggregate posterior is the average of the Gaussians N(mean_i, exp(log_var_i)) of
-    all images i, both (m, d). The function takes z (n, d) and returns (n,).
-    """
-    mean, log_var = np.asarray(mean, "float64"), np.asarray(log_var, "float64")
-    precision = np.exp(-log_var)
-    constant = (mean**2 * precision + log_var + np.log(2 * np.pi)).sum(axis=1)
-
-    def log_density(z):
-        parts = []
-        for part in np.array_split(z.astype("float64"), len(z) // 200 + 1):
-            # The sum over dimensions of (z - mean)^2 * precision, as matrix products.
-            squares = part**2 @ precision.T - 2 * part @ (mean * precision).T
-            parts.append(logsumexp(-0.5 * (squares + constant), axis=1))
-        return np.concatenate(parts) - np.log(len(mean))
-
-    return log_density
-
-
-def measure_prior(encoder, x_train, x_test, size=2_000):
-    """How the aggregate posterior of an encoder differs from N(0, I), in nats.
-
-    A dictionary. On `size` training images, each with one sample of z: the rate (KL),
-    and its two parts (Hoffman and Johnson 2016), the information about the image and
-    KL(aggregate posterior || N(0, I)). On as many test images: the gain in the bound of
-    priors other than N(0, I), one Gaussian, mixtures of 10 and 50 fitted to 20,000
-    training codes, and the aggregate posterior of the training images.
-    """
-    rng = np.random.default_rng(0)
-    mean, log_var = predict_in_batches(encoder, x_train)
-    sigma = np.exp(0.5 * log_var)
-    codes = (mean + sigma * rng.normal(size=mean.shape)).astype("float32")
-    aggregate = aggregate_posterior(mean, log_var)
-    priors = {
-        name: fit_mixture(codes[:20_000], components).score_samples
-        for name, components in FITTED.items()
-    }
-    chosen = rng.permutation(len(x_train))[:size]
-    log_q = norm.logpdf(codes[chosen], mean[chosen], sigma[chosen]).sum(axis=1)
-    log_aggregate = aggregate(codes[chosen])
-    test_mean, test_log_var = predict_in_batches(encoder, x_test[:size])
-    noise = rng.normal(size=test_mean.shape)
-    z = (test_mean + np.exp(0.5 * test_log_var) * noise).astype("float32")
-    gains = {
-        f"gain of {name} (nats)": np.mean(log_prior(z) - standard_normal(z))
-        for name, log_prior in {**priors, "the aggregate posterior": aggregate}.items()
-    }
-    log_normal = standard_normal(codes[chosen])
-    results = {
-        "rate (nats)": np.mean(log_q - log_normal),
-        "information (nats)": np.mean(log_q - log_aggregate),
-        "aggregate to prior (nats)": np.mean(log_aggregate - log_normal),
-        **gains,
-    }
-    return {name: float(f"{value:.6g}") for name, value in results.items()}
-
-
-def importance_bound(encoder, decoder, x, draws, groups):
-    """Upper bounds on -log p(x) in nats, from several samples of z per image.
-
-    The importance-weighted bound (Burda et al. 2016, equation 8) for images x (n, 784).
-    Of each image's `draws` samples, a bound uses K at a time; `groups` lists the values
-    of K, divisors of `draws`. K = 1 gives -ELBO. Returns (len(groups), n): for each K,
-    the average over the groups of K samples.
-    """
-    rng = np.random.default_rng(0)
-    bounds = np.empty((len(groups), len(x)))
-    for i, image in enumerate(x):
-        z_mean, z_log_var = (np.asarray(part)[0] for part in encoder(image[None]))
-        noise = rng.normal(size=(draws, len(z_mean))).astype("float32")
-        z = z_mean + np.exp(0.5 * z_log_var) * noise  # (draws, latent_dim)
-        repeated = np.broadcast_to(image, (draws, len(image)))  # (draws, 784)
-        nll = np.asarray(vh.bernoulli_nll(repeated, decoder(z)), "float64")
-        # log p(z) - log q(z | x)
-        log_ratio = 0.5 * np.sum(noise**2 + z_log_var - z**2, axis=1)
-        log_weights = log_ratio - nll  # (draws,)
-        for k, size in enumerate(groups):
-            log_sums = logsumexp(log_weights.reshape(-1, size), axis=1)
-            bounds[k, i] = -np.mean(log_sums - np.log(size))
-    return bounds

@@ -141,22 +141,19 @@ def train(name, seed, data):
 def measure(model, data, classifier):
     """The results of a trained model: {name: value}, named as in the chapters."""
     keras.utils.set_random_seed(0)
-    predict = evaluation.predict_in_batches
     real_features, _ = evaluation.classify(classifier, data.x_test)
     results = {}
     if isinstance(model, vh.VAE):
         test = model.evaluate(
             data.x_test, data.x_test, batch_size=500, verbose=0, return_dict=True
         )
-        val_mean, val_log_var = predict(model.encoder, data.x_val)
-        test_mean, _ = predict(model.encoder, data.x_test)
-        codes, log_var = predict(model.encoder, data.x_train)
+        val_mean, val_log_var = map(np.asarray, model.encoder(data.x_val))
+        test_mean, _ = model.encoder(data.x_test)
+        codes, log_var = model.encoder(data.x_train)
         if not isinstance(model, evaluation.Noiseless):
-            codes = np.asarray(model.sampling([codes, log_var]))
-            prior = evaluation.measure_prior(model.encoder, data.x_train, data.x_test)
-            results |= prior
+            codes = model.sampling([codes, log_var])
         decoder = model.decoder
-        restored = predict(decoder, test_mean)
+        restored = np.asarray(decoder(test_mean))
         val_kl = np.asarray(vh.kl_to_prior(val_mean, val_log_var))
         results |= {
             "test reconstruction (nats)": test["reconstruction"],
@@ -169,15 +166,16 @@ def measure(model, data, classifier):
         }
     else:
         encoder, decoder = vh.split_autoencoder(model)
-        codes = predict(encoder, data.x_train)
-        restored = predict(model, data.x_test)
+        codes = encoder(data.x_train)
+        restored = np.asarray(model(data.x_test))
         results |= {
             "test MSE": vh.mse(data.x_test, restored),
-            "unused code units": (codes.max(axis=0) == 0).sum(),
+            "unused code units": (np.max(codes, axis=0) == 0).sum(),
         }
     images = {"test images, restored": restored}
-    for source, samples in evaluation.sample_codes(codes).items():
-        images[source] = predict(decoder, samples)
+    for source, components in evaluation.SOURCES.items():
+        new = evaluation.sample_codes(np.asarray(codes), components)
+        images[source] = np.asarray(decoder(new))
     for source, part in images.items():
         features, classes = evaluation.classify(classifier, part)
         distance = evaluation.squared_frechet(features, real_features)
@@ -195,7 +193,7 @@ def measure_flow(name, seed, data, classifier):
     saw none.
     """
     encoder, decoder = vh.split_autoencoder(vh.load(flow.AUTOENCODER))
-    codes = evaluation.predict_in_batches(encoder, data.x_train)
+    codes = np.asarray(encoder(data.x_train))
     labels, asked = data.y_train, data.y_test
     if name == "flow, no classes":
         labels, asked = np.full(len(codes), flow.ANY), flow.ANY

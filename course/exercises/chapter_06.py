@@ -20,7 +20,7 @@ def samples(n=2_000):
     z_mean, z_log_var = map(np.asarray, encoder(common.load_images()[0][:3_000]))
     noise = np.random.default_rng(1).normal(size=z_mean.shape)
     codes = (z_mean + np.exp(0.5 * z_log_var) * noise).astype("float32")
-    return np.asarray(decoder(evaluation.sample_from_mixture(codes, 50, n)))
+    return np.asarray(decoder(evaluation.sample_codes(codes, 50, n)))
 
 
 def mystery_rows():
