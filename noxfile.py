@@ -96,10 +96,10 @@ def exchange(session):
     pythons = {name: f".nox/{name}/bin/python" for name in [*names, "jax"]}
     folders = [f"build/exchange/{name}" for name in names]
     for name, folder in zip(names, folders):
-        session.run(pythons[name], "-m", "tools.exchange", "--save", folder)
+        session.run(pythons[name], "-m", "tests.exchange", "--save", folder)
     for name, python in pythons.items():
         backend = {"KERAS_BACKEND": "jax" if name == "jax" else "tensorflow"}
-        session.run(python, "-m", "tools.exchange", *folders, env=backend)
+        session.run(python, "-m", "tests.exchange", *folders, env=backend)
 
 
 @nox.session(python="3.11", default=False)

@@ -1,7 +1,7 @@
 """Save models with this Keras, or load with Keras alone what others saved (noxfile.py).
 
-usage: python -m tools.exchange --save FOLDER
-       python -m tools.exchange FOLDER...
+usage: python -m tests.exchange --save FOLDER
+       python -m tests.exchange FOLDER...
 """
 
 import sys
