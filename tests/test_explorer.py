@@ -403,7 +403,7 @@ def test_words_name_the_neighbours_of_the_code_and_not_of_its_place(
 # ---------------------------------------------------------------- in a notebook
 
 
-def test_stored_notebook_holds_a_picture_and_a_link(path, outputs):
+def test_stored_notebook_holds_a_picture(path, outputs):
     map_page.show(path)
     executed = json.dumps(notebook_with(outputs))
     assert "srcdoc" in executed and len(executed) < 5_000_000
@@ -411,12 +411,9 @@ def test_stored_notebook_holds_a_picture_and_a_link(path, outputs):
     nbformat.validate(stored)
     text = json.dumps(stored)
     assert len(text) < 200_000 and "iframe" not in text and "script" not in text
-    picture, link = stored.cells[0].outputs
+    [picture] = stored.cells[0].outputs
     png = io.BytesIO(base64.b64decode(picture.data["image/png"]))
     assert Image.open(png).width > 400
-    assert f'href="{refresh.REPOSITORY}#run-it"' in link.data["text/html"]
-    readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
-    assert "\n## Run it\n" in readme, "README.md lacks the heading of the link"
     assert json.dumps(strip_explorer(stored)) == text, "stripping twice changes it"
 
 
@@ -429,7 +426,6 @@ def test_rendered_page_takes_the_explorer_from_its_file(path, outputs):
         frame = notebook.cells[0].outputs[0].data["text/html"]
         assert ' src="explorer.html"' in frame and "srcdoc" not in frame
         assert ' title="' in frame
-        assert len(notebook.cells[0].outputs) == 1, "the link to run it remains"
 
 
 def test_colab_gets_the_frame_alone(path, outputs, monkeypatch):

@@ -77,7 +77,7 @@ def installed():
 def stored():
     """The stored chapters and exercises, {path: notebook}. Solutions have no page."""
     paths = [path for path in refresh.notebooks() if path.stem != "solutions"]
-    return {path: refresh.read_notebook(path) for path in paths}
+    return {path: nbformat.read(path, 4) for path in paths}
 
 
 def write(notebooks, results, explorers=None):
@@ -179,18 +179,12 @@ def embed_explorers(notebook, folder):
     """
     pages = []
     for cell in notebook["cells"]:
-        outputs = cell.get("outputs", [])
-        for output in list(outputs):
+        for output in cell.get("outputs", []):
             path = Path(folder, output.get("metadata", {}).get("explorer", ""))
             if path.is_file():
                 pages.append(path)
                 source = f'src="{html.escape(path.name)}"'
                 output["data"]["text/html"] = map_page.iframe(source)
-                outputs[:] = [
-                    other
-                    for other in outputs
-                    if not other.get("metadata", {}).get("run_it")
-                ]
     return pages
 
 

@@ -70,15 +70,6 @@ def notebooks():
     return [*chapters(), *(ROOT / name for name in names if (ROOT / name).is_file())]
 
 
-def read_notebook(path):
-    """The notebook in a file. Raises OSError or ValueError if it cannot be read."""
-    try:
-        return nbformat.read(path, as_version=4)
-    except ValueError as error:
-        message = f"{path} is not a complete notebook: restore it with git."
-        raise ValueError(message) from error
-
-
 def source_of(names, file="vae_helpers.py"):
     """The source of `names` (a list) as a taught cell shows it, decorators included.
 
@@ -139,11 +130,11 @@ def navigation(path):
     i, links = order.index(path), []
     if before := order[i - 1]:
         folder = "" if path.parent == before.parent else "../notebooks/"
-        title = short_title(read_notebook(before))
+        title = short_title(nbformat.read(before, 4))
         links.append(f"[← {title}]({folder}{before.name})")
     if path.stem != "solutions":
         if path.stem != "exercises":
-            title = short_title(read_notebook(order[i + 1]))
+            title = short_title(nbformat.read(order[i + 1], 4))
             links.append(f"[{title} →]({order[i + 1].name})")
         links.append(f"[as a web page]({PAGES}/notebooks/{path.stem}.html)")
     head, foot = " · ".join([badge(path), *links]), " · ".join(links)
@@ -157,12 +148,12 @@ def badge(path):
 
 def refreshed_notebook(path):
     """The notebook in a file as it should be."""
-    notebook = read_notebook(path)
-    for cell in notebook.cells:
-        try:
+    try:
+        notebook = nbformat.read(path, 4)
+        for cell in notebook.cells:
             cell.source = refreshed(cell.source)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
     copy_alternative_texts(notebook)
     if path.resolve() in notebooks():  # a reader's own notebook is left as it is
         _add_what_all_have(notebook, path.resolve())
@@ -193,20 +184,12 @@ def _navigation(name, source):
 def strip_explorer(notebook):
     """Remove the interactive page from the outputs of an executed notebook, in place.
 
-    What remains, for notebooks that are stored, is its picture and a link to where one
-    learns to run the notebook. Returns the notebook (nbformat 4).
+    What remains, for notebooks that are stored, is its picture. Returns the notebook.
     """
-    where, words = f"{REPOSITORY}#run-it", "Run this notebook"
-    link = {
-        "text/plain": f"{words} to play: {where}",
-        "text/html": f'<a href="{where}">{words}</a>, and the page appears here.',
-    }
-    run_it = nbformat.v4.new_output("display_data", link, metadata={"run_it": True})
-    for cell in notebook["cells"]:
-        for output in list(cell.get("outputs", [])):
-            is_page = output.get("metadata", {}).get("explorer")
-            if is_page and output["data"].pop("text/html", None):
-                cell["outputs"].append(run_it)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "explorer" in output.get("metadata", {}):
+                output["data"].pop("text/html", None)
     return notebook
 
 

@@ -200,7 +200,7 @@ def run_all(paths, kind):
         digest.update("\0".join(cell.source for cell in done[path].cells).encode())
         executed = course.BUILD / path.name
         if listed.get(path.name) == digest.hexdigest() and executed.is_file():
-            done[path] = refresh.read_notebook(executed)
+            done[path] = nbformat.read(executed, 4)
             progress(f"{path.stem}  finished by the run before", end=True)
             continue
         if failure := execute(done[path], path, progress):
