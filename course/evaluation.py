@@ -5,6 +5,8 @@ The chapters teach some of them cell by cell;
 `tools/experiments.py` applies most to every model that it trains.
 """
 
+from functools import partial
+
 import vae_helpers as vh  # isort: skip  (before Keras)
 
 import keras
@@ -135,14 +137,6 @@ def build_random_convolution():
     return keras.Model(image, features, name="random_convolution")
 
 
-FEATURE_SETS = (
-    "our classifier",
-    "random dense network",
-    "random convolutions",
-    "principal components",
-)
-
-
 def feature_sets(classifier, x_train):
     """Four ways to describe an image by 64 numbers.
 
@@ -150,13 +144,15 @@ def feature_sets(classifier, x_train):
     principal components are those of the images `x_train` (m, 784).
     """
     dense, convolution = build_random_dense(), build_random_convolution()
-    functions = (
-        lambda x: classify(classifier, x)[0],
-        lambda x: np.asarray(dense(x)),
-        lambda x: convolution.predict(x, batch_size=1_000, verbose=0),
-        PCA(64, svd_solver="covariance_eigh").fit(x_train.astype("float64")).transform,
-    )
-    return dict(zip(FEATURE_SETS, functions))
+    pca = PCA(64, svd_solver="covariance_eigh").fit(x_train.astype("float64"))
+    return {
+        "our classifier": lambda x: classify(classifier, x)[0],
+        "random dense network": lambda x: np.asarray(dense(x)),
+        "random convolutions": partial(
+            convolution.predict, batch_size=1_000, verbose=0
+        ),
+        "principal components": pca.transform,
+    }
 
 
 def squared_frechet(a, b):

@@ -103,17 +103,10 @@ def animate(frames):
     stand beside it, for print and for readers that cannot display an animation.
 
     Args:
-        frames: images (n, 784) in [0, 1], in order, such as `decoder(a + t * (b - a))`.
-
-    Raises:
-        ValueError: frames are not two or more images.
+        frames: two or more images (n, 784) in [0, 1], in order, such as
+            `decoder(a + t * (b - a))`.
     """
-    frames = np.asarray(frames)
-    if frames.ndim != 2 or frames.shape[1] != 784 or len(frames) < 2:
-        raise ValueError(
-            f"frames must be two or more images (n, 784), not an array {frames.shape}."
-        )
-    images = np.rint(frames.clip(0, 1) * 255).astype("uint8").reshape(-1, 28, 28)
+    images = np.rint(np.clip(frames, 0, 1) * 255).astype("uint8").reshape(-1, 28, 28)
     last = len(images) - 1
     small, large = 28 * 8, 2 * 28 * 8 + GAP  # a still picture, the film
     sheet = np.full((large, large + 4 * (small + GAP)), 255, "uint8")

@@ -44,9 +44,3 @@ def test_interpolation_plays_there_and_back(shown):
     frames = np.linspace(0, 1, 5)[:, None] * np.ones(784)
     corner = shown(film.animate, frames)[:, 0, 0, 0]
     assert corner.tolist() == [0, 64, 128, 191, 255, 191, 128, 64]
-
-
-@pytest.mark.parametrize("frames", [np.zeros((1, 784)), np.zeros((5, 28, 28))])
-def test_animation_needs_two_images(frames):
-    with pytest.raises(ValueError, match="two or more images"):
-        film.animate(frames)

@@ -20,11 +20,10 @@ def likeness(images):
 
     The garments are the first 2,000 of the course's sample.
     """
-    rows = []
-    for part in (images, common.load_images()[0][:2_000]):
-        part = part - part.mean(axis=1, keepdims=True)
-        rows.append(part / (np.linalg.norm(part, axis=1, keepdims=True) + 1e-6))
-    return (rows[0] @ rows[1].T).max(axis=1)
+    garments = common.load_images()[0][:2_000]
+    with np.errstate(invalid="ignore"):  # an image of one grey is like none
+        correlations = np.corrcoef(images, garments)
+    return np.nan_to_num(correlations)[: len(images), len(images) :].max(axis=1)
 
 
 @common.check

@@ -24,6 +24,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
 from PIL import Image
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
 
 import course
 from course.files import write_text
@@ -179,10 +181,9 @@ def _excess(decoder, x, z_mean, z_log_var, noise):
 
 def _reach(codes):
     """How far from a code (n, d) its fourth neighbour is, for 95% of the codes."""
-    squares = (codes.astype("float64") ** 2).sum(axis=1)
-    distances = squares[:, None] + squares - 2 * codes @ codes.T.astype("float64")
-    fourth = np.sort(distances, axis=1)[:, min(4, len(codes) - 1)]
-    return float(np.quantile(fourth.clip(0) ** 0.5, 0.95))
+    nearest = NearestNeighbors(n_neighbors=min(4, len(codes) - 1)).fit(codes)
+    distances, _ = nearest.kneighbors()
+    return float(np.quantile(distances[:, -1], 0.95))
 
 
 def _plane(z_mean):
@@ -199,12 +200,9 @@ def _plane(z_mean):
     dimensions = z_mean.shape[1]
     centre, axes, explained = np.zeros(dimensions), np.eye(2, dimensions), 1.0
     if dimensions > 2:
-        centre = z_mean.mean(axis=0, dtype="float64")
-        _, sizes, rows = np.linalg.svd(z_mean - centre, full_matrices=False)
-        axes = np.zeros((2, dimensions))
-        axes[: len(rows[:2])] = rows[:2]
-        axes *= np.sign(axes[[0, 1], np.abs(axes).argmax(axis=1)])[:, None]
-        explained = float((sizes[:2] ** 2).sum() / max((sizes**2).sum(), 1e-12))
+        pca = PCA(2, svd_solver="full").fit(z_mean)
+        centre, axes = pca.mean_, pca.components_
+        explained = float(np.nan_to_num(pca.explained_variance_ratio_).sum())
     points, prior = (z_mean - centre) @ axes.T, -centre @ axes.T
     corners = np.concatenate([points[:SHOWN], prior + 3.0, prior - 3.0], axis=None)
     corners = corners.reshape(-1, 2)

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from scipy.special import entr
 
 from course.data import CLASS_NAMES, one_of_each
 from course.files import write_text
@@ -32,15 +33,9 @@ def write(path, x, labels):
         The path of the page.
 
     Raises:
-        ValueError: there are fewer images, or they are not (n, 784), or the first 500
-            lack a class.
         OSError: the file cannot be written.
     """
-    count = TRAINED + SHOWN
-    x, labels = np.asarray(x[:count]), np.asarray(labels[:SHOWN])
-    if x.shape != (count, 784):
-        raise ValueError(f"x must be at least {count} images (n, 784), not {x.shape}.")
-    small = reduced(x)
+    small, labels = reduced(x[: TRAINED + SHOWN]), np.asarray(labels[:SHOWN])
     parts = {
         "style": (PARTS / "train.css").read_text(encoding="utf-8"),
         "learner": (PARTS / "learn.js").read_text(encoding="utf-8"),
@@ -69,5 +64,4 @@ def reduced(x):
 
 def entropy(x):
     """Mean entropy of images (n, pixels) in nats, each pixel a probability of white."""
-    p = np.clip(x, 1e-12, 1 - 1e-12)
-    return -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(axis=1).mean()
+    return (entr(x) + entr(1 - x)).sum(axis=1).mean()
