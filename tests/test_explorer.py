@@ -21,6 +21,7 @@ from PIL import Image
 import course
 import vae_helpers as vh
 from course.data import load_sample
+from course.map import PARTS
 from course.map import page as map_page
 from tools import refresh
 from tools.pages import embed_explorers
@@ -173,7 +174,7 @@ def in_node(path, task, **given):
     """
     node = shutil.which("node") or pytest.skip("needs node")
     names = ("drawing.js", "arithmetic.js", "map.js")
-    scripts = [(map_page.PARTS / name).read_text("utf-8") for name in names]
+    scripts = [(PARTS / name).read_text("utf-8") for name in names]
     stored = re.search(r'id="model">(.*?)</script>', path.read_text("utf-8"))[1]
     given |= {"scripts": "".join(scripts), "stored": json.loads(stored)}
     done = subprocess.run(

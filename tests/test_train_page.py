@@ -11,7 +11,7 @@ import pytest
 
 import vae_helpers as vh
 from course.data import load_sample
-from course.map import train
+from course.map import PARTS, train
 
 PIXELS, BATCH = 196, 8
 SETTINGS = [(1, True), (0, False), (0, True), (1, False), (196, True)]  # beta, noisy
@@ -82,7 +82,7 @@ def compared():
         "settings": SETTINGS,
         "places": rng.random(40).tolist(),
     }
-    learner = (train.PARTS / "learn.js").read_text(encoding="utf-8")
+    learner = (PARTS / "learn.js").read_text(encoding="utf-8")
     run = subprocess.run(
         ["node", "-e", learner + SCRIPT],
         input=json.dumps(given),
@@ -123,7 +123,7 @@ def test_twenty_steps_lower_the_loss(compared):
 
 
 def test_the_step_shown_is_at_most_sixty_lines():
-    learner = (train.PARTS / "learn.js").read_text(encoding="utf-8")
+    learner = (PARTS / "learn.js").read_text(encoding="utf-8")
     step = learner.split("the training step\n")[1].split("// ------")[0]
     assert len(step.strip().splitlines()) <= 60
 

@@ -1,1 +1,23 @@
-"""Interactive pages: the map of garments, and a VAE that trains in the browser."""
+"""Pages for a browser: the map of garments (page.py), a VAE that learns (train.py)."""
+
+import re
+from pathlib import Path
+
+from course.files import write_text
+
+PARTS = Path(__file__).parent
+
+
+def write_page(path, template, **parts):
+    """Write a file of this folder with its {{names}} filled in; returns the path.
+
+    A name is that of one of the `parts`, or of another file of this folder.
+    """
+
+    def fill(match):
+        name = match[1]
+        return parts.get(name) or (PARTS / name).read_text(encoding="utf-8")
+
+    text = (PARTS / template).read_text(encoding="utf-8")
+    write_text(Path(path), re.sub(r"{{([\w.]+)}}", fill, text))
+    return Path(path)

@@ -12,7 +12,6 @@ import base64
 import html
 import io
 import json
-import re
 import sys
 import zlib
 from pathlib import Path
@@ -28,10 +27,8 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 import course
-from course.files import write_text
+from course.map import write_page
 
-PARTS = Path(__file__).parent
-SCRIPTS = ("drawing.js", "map.js", "controls.js")  # after arithmetic.js
 # The activations that the page's JavaScript has.
 ACTIVATIONS = ("linear", "relu", "sigmoid")
 THRESHOLD = 0.01  # a dimension is inactive if its mean KL (nats) or sd is not above
@@ -83,16 +80,7 @@ def write(path, encoder, decoder, x, labels, others=()):
         "pictures": np.rint(x[:SHOWN] * 255).astype("uint8"),
         "threshold": THRESHOLD,
     }
-    parts = {
-        "style": (PARTS / "page.css").read_text(encoding="utf-8"),
-        "arithmetic": (PARTS / "arithmetic.js").read_text(encoding="utf-8"),
-        "script": "".join((PARTS / s).read_text(encoding="utf-8") for s in SCRIPTS),
-        "data": _packed(page),
-        "icon": ICON,
-    }
-    text = (PARTS / "page.html").read_text(encoding="utf-8")
-    write_text(Path(path), re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], text))
-    return Path(path)
+    return write_page(path, "page.html", data=_packed(page), icon=ICON)
 
 
 def _packed(page):

@@ -6,16 +6,13 @@ trains a VAE on them (learn.js, in a worker) and shows how it learns (train.js).
 
 import base64
 import json
-import re
-from pathlib import Path
 
 import numpy as np
 from scipy.special import entr
 
 from course.data import CLASS_NAMES, one_of_each
-from course.files import write_text
+from course.map import write_page
 
-PARTS = Path(__file__).parent
 TRAINED, SHOWN = 3000, 500
 PICKED = (0, 1, 3, 8, 9)  # classes: of each, a garment is shown and reconstructed
 
@@ -36,24 +33,15 @@ def write(path, x, labels):
         OSError: the file cannot be written.
     """
     small, labels = reduced(x[: TRAINED + SHOWN]), np.asarray(labels[:SHOWN])
-    parts = {
-        "style": (PARTS / "train.css").read_text(encoding="utf-8"),
-        "learner": (PARTS / "learn.js").read_text(encoding="utf-8"),
-        "drawing": (PARTS / "drawing.js").read_text(encoding="utf-8"),
-        "script": (PARTS / "train.js").read_text(encoding="utf-8"),
-        "count": f"{TRAINED:,}",
-        "data": json.dumps({
-            "classes": CLASS_NAMES,
-            "labels": "".join(map(str, labels)),
-            "picked": one_of_each(labels)[list(PICKED)].tolist(),
-            "floor": round(float(entropy(small[:SHOWN] / 255)), 2),
-            "images": base64.b64encode(small.tobytes()).decode(),
-        }),
-    }  # fmt: skip
-    text = (PARTS / "train.html").read_text(encoding="utf-8")
-    text = re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], text)
-    write_text(Path(path), text)
-    return Path(path)
+    data = {
+        "classes": CLASS_NAMES,
+        "labels": "".join(map(str, labels)),
+        "picked": one_of_each(labels)[list(PICKED)].tolist(),
+        "floor": round(float(entropy(small[:SHOWN] / 255)), 2),
+        "images": base64.b64encode(small.tobytes()).decode(),
+    }
+    count = f"{TRAINED:,}"
+    return write_page(path, "train.html", data=json.dumps(data), count=count)
 
 
 def reduced(x):
