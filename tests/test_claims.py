@@ -6,7 +6,7 @@ one of the same or a higher level; the text above the first of them, and a secti
 without code, such as a summary, have what the whole notebook prints. A sentence that
 names a chapter may quote what that chapter prints; one that says "above", the sections
 before it. A paragraph or a row of a table in README and docs/*.md quotes the chapters
-that it or its heading names, or the results.
+that it or its heading names; a sentence that says "results", those of results.md.
 
 Checked are decimals, percentages, ranges ("5 to 6") and integers from 10. Not checked are
 numbers in words, single integers below 10, inline code and the texts of figures.
@@ -37,7 +37,7 @@ CONSTANTS = {  # as written
     "32": "units of a layer", "128": "images in a batch", "50": "epochs of a training",
     "55,000": "training images", "5,000": "validation images", "10,000": "test images",
     "70,000": "images in all", "1.44": "bits in a nat",
-    "171": "numbers in a covariance of 18 numbers", "134": "million, of 16,384",
+    "9.2": "ln 10,000", "171": "numbers in a covariance of 18 numbers", "134": "million, of 16,384",
     "16,384": "numbers in a code of Stable Diffusion",
     "0.18215": "Stable Diffusion's constant; its source is in 07",
     "10%": "steps without label, in course/flow.py", "1,000": "steps of a noise schedule",
@@ -45,7 +45,7 @@ CONSTANTS = {  # as written
     # What the sources that docs/mistakes.md names contain:
     "0.39": "784 / 2000", "3.07": "12,288 / 4000", "12,288": "values in a photograph",
     "500": "a factor", "2.05": "1024 / 500", "0.0005": "a factor", "12.25": "392 / 32",
-    "0.95": "the end of a grid", "0.99": "as 0.95", "225": "15 x 15 codes",
+    "0.05": "the end of a grid", "0.95": "the other", "0.99": "as 0.95", "225": "15 x 15 codes",
     "56": "those of the edge", "200": "dimensions of a latent space",
 }  # fmt: skip
 
@@ -124,11 +124,18 @@ def is_vouched_for(claim, values):
     return False
 
 
+def sentences(line):
+    """The sentences of a paragraph; a row of a table is one."""
+    return [line] if line[:1] == "|" else re.split(r"(?<=[.?!])\**\s+(?=[^a-z])", line)
+
+
 def parts(notebook):
     """("heading", level), ("prose", sentence) or ("shown", values), in order."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            code = re.sub(r"(figsize|bbox_to_anchor)\b.*", "", cell.source)
+            code = re.sub(
+                r".*\b(axis|axes|plt|figure|xytext|[xy]lim)\b.*", "", cell.source
+            )
             yield "set", printed_values(re.sub(r"(?<=\d)_(?=\d)", "", code))
             for output in cell.get("outputs", []):
                 plain_text = output.get("data", {}).get("text/plain", "")
@@ -140,7 +147,7 @@ def parts(notebook):
                 heading = re.match(r"(#+) ", line)
                 if heading:
                     yield "heading", len(heading[1])
-                for sentence in re.split(r"(?<=[.?!])\**\s+(?=[^a-z])", line):
+                for sentence in sentences(line):
                     yield "prose", sentence
 
 
@@ -192,16 +199,25 @@ def complaints(notebook):
     return found
 
 
+def quoted_results(sentence):
+    """The values of results.md, for a sentence that says so; for a row, its namesake's."""
+    text = (course.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    first = sentence.split(" | ")[0] if sentence[:1] == "|" else "none"
+    lines = text.splitlines() if "results" in sentence else []
+    lines += [line for line in text.splitlines() if line.startswith(f"{first} | ")]
+    return printed_values("\n".join(lines))
+
+
 def complaints_of_page(text):
-    """`complaints_of` each paragraph or row of a page in Markdown."""
-    results = (course.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    """`complaints_of` each sentence or row of a page in Markdown."""
     found, text = [], re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     for section in re.split(r"^(?=#)", text, flags=re.M):
         heading, *blocks = section.splitlines() or [""]
-        for block in blocks:
+        for block in [heading, *blocks]:
             block = re.sub(r"\| \[?(0\d)\b", r"| chapter \1 ", block)  # "| 01: data |"
-            values = printed_values(results) | named_values(heading)
-            found += complaints_of(block, values)
+            values = named_values(f"{heading}\n{block}")
+            for sentence in sentences(block):
+                found += complaints_of(sentence, values | quoted_results(sentence))
     return found
 
 
