@@ -45,8 +45,7 @@ CONSTANTS = {  # as written
     # What the sources that docs/mistakes.md names contain:
     "0.39": "784 / 2000", "3.07": "12,288 / 4000", "12,288": "values in a photograph",
     "500": "a factor", "2.05": "1024 / 500", "0.0005": "a factor", "12.25": "392 / 32",
-    "0.05": "the end of a grid", "0.95": "the other", "0.99": "as 0.95", "225": "15 x 15 codes",
-    "56": "those of the edge", "200": "dimensions of a latent space",
+    "225": "15 x 15 codes", "56": "those of the edge", "200": "dimensions of a latent space",
 }  # fmt: skip
 
 NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?"
