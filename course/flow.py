@@ -114,7 +114,9 @@ def load_reference():
 def renew_reference(data):
     """Train the reference flow on the codes of the reference autoencoder; a minute."""
     encoder, _ = vh.split_autoencoder(vh.load(AUTOENCODER))
-    model = train(encoder.predict(data.x_train, verbose=0), data.y_train, 1)
-    # Without its optimizer:
-    Flow(model.velocity, model.scale).save(REFERENCE)
+    codes = np.asarray(encoder(data.x_train))
+    trained = train(codes, data.y_train, 1)
+    model = Flow(trained.velocity, trained.scale)  # without the optimizer
+    model(codes[:1])  # Keras warns where one is saved that was never called
+    model.save(REFERENCE)
     saving.leave_out_new_options(REFERENCE)

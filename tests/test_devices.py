@@ -1,9 +1,10 @@
-"""Two devices give what one gives: the same losses, the same step, metrics over the whole batch."""
+"""Two devices give what one gives: losses, a step, metrics over the whole batch."""
 
 import pytest
 
-# In a process of its own, because the number of devices is settled before Keras starts. The noise is fixed, so that
-# a step can be compared: plain gradient descent, because Adam hides a wrong factor.
+# In a process of its own, because the number of devices is settled before Keras starts.
+# The noise is fixed, so that a step can be compared: plain gradient descent, because
+# Adam hides a wrong factor.
 CODE = """
 import keras
 import numpy as np

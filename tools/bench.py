@@ -2,11 +2,11 @@
 
 usage: python -m tools.bench [--repeats 7] [--images 60000]
 
-`make bench` installs PyTorch and JAX first. All contenders train chapter 03's VAE: BCE summed over pixels plus KL, mean over the batch;
-Adam at 1e-3; whole batches of 128, a new random order in each epoch; float32 on the CPU;
-no validation, no metric. Each has a process of its own; they take turns, one epoch to
-warm up, then the measured one. Last, time and memory of `fit` are drawn in
-build/growth.png. Not for Windows. Other load would slow the contenders differently.
+`make bench` installs PyTorch and JAX first. All contenders train chapter 03's VAE: BCE
+summed over pixels plus KL, mean over the batch; Adam at 1e-3; whole batches of 128, a
+new random order in each epoch; float32 on the CPU; no validation, no metric. Each has a
+process of its own; they take turns, one epoch to warm up, then the measured one. Last,
+time and memory of `fit` are drawn in build/growth.png. Not for Windows.
 """
 
 import argparse

@@ -46,16 +46,8 @@ class DividedLossVAE(vh.VAE):
         return super().compute_loss(*args, **kwargs) / 784
 
 
-def autoencoder():
-    """Chapter 02's compiled model, and an empty list of callbacks."""
-    model = vh.build_autoencoder()
-    model.compile(optimizer="adam", loss="mse")
-    return model, []
-
-
-def vae_2d():
-    """Chapter 04's VAE: chapter 03's with a code of two dimensions."""
-    model = vh.VAE(vh.build_encoder(latent_dim=2), vh.build_decoder(latent_dim=2))
+def compiled(model):
+    """A model compiled as in chapters 02 and 04, and an empty list of callbacks."""
     model.compile(optimizer="adam", loss="mse")
     return model, []
 
@@ -66,17 +58,20 @@ def wide_autoencoder(units, activation):
     for width in (512, 256, 128):
         x = keras.layers.Dense(width, activation="relu")(x)
     code = keras.layers.Dense(units, activation=activation, name="code")(x)
-    model = keras.Model(image, vh.build_decoder(units)(code), name="autoencoder")
-    model.compile(optimizer="adam", loss="mse")
-    return model, []
+    return compiled(
+        keras.Model(image, vh.build_decoder(units)(code), name="autoencoder")
+    )
 
 
 # What is trained: {name of a run: (its seeds, what builds its model and callbacks)}.
 vae = evaluation.build_vae
 PLAN = {
-    "autoencoder": (AE_SEEDS, autoencoder),
+    "autoencoder": (AE_SEEDS, lambda: compiled(vh.build_autoencoder())),
     "vae": (SEEDS, vae),
-    "vae, 2 dimensions": (FIVE_SEEDS, vae_2d),
+    "vae, 2 dimensions": (
+        FIVE_SEEDS,
+        lambda: compiled(vh.VAE(vh.build_encoder(2), vh.build_decoder(2))),
+    ),
     "wide autoencoder, 18 ReLU": (FEW_SEEDS, lambda: wide_autoencoder(18, "relu")),
     "wide autoencoder, 10 linear": (FEW_SEEDS, lambda: wide_autoencoder(10, "linear")),
     "no noise, no KL": (FIVE_SEEDS, lambda: vae(evaluation.Noiseless, 0.0)),
