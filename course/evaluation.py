@@ -5,8 +5,6 @@ The chapters teach some of them cell by cell;
 `tools/experiments.py` applies most to every model that it trains.
 """
 
-from functools import partial
-
 import vae_helpers as vh  # isort: skip  (before Keras)
 
 import keras
@@ -148,8 +146,8 @@ def feature_sets(classifier, x_train):
     return {
         "our classifier": lambda x: classify(classifier, x)[0],
         "random dense network": lambda x: np.asarray(dense(x)),
-        "random convolutions": partial(
-            convolution.predict, batch_size=1_000, verbose=0
+        "random convolutions": lambda x: np.concatenate(
+            [convolution(part) for part in np.array_split(x, len(x) // 1_000 + 1)]
         ),
         "principal components": pca.transform,
     }
