@@ -27,11 +27,12 @@ pages: .venv/course  ## render the stored notebooks into build/pages; runs nothi
 
 data: .venv/course  ## get Fashion-MNIST; as root on Debian or Ubuntu, with apt-get
 	@test -n "$$FASHION_MNIST_DIR" || $(BIN)/python -c "import course.data as d; \
-	    exit(not d.quick_mode() and d.find_files()[0] != 'full')" >/dev/null || \
+	    exit(3 * (not d.quick_mode() and d.find_files()[0] != 'full'))" >/dev/null || { \
+	    test $$? = 3 || exit 1; \
 	    test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
 	    echo "Installing dataset-fashion-mnist with apt-get."; apt-get -qq update; \
 	    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
-	    dataset-fashion-mnist >/dev/null || true; }
+	    dataset-fashion-mnist >/dev/null || true; }; }
 
 handout:  ## build/handout.zip for students: without solutions, marking guide and tests
 	mkdir -p build

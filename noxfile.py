@@ -92,14 +92,15 @@ def jax(session):
 @nox.session(venv_backend="none")
 def exchange(session):
     """Models saved in each environment load in all the others, with Keras alone."""
+    session.env["PYTHONPATH"] = "."
     names = ["colab", "lowest", "newest"]
     pythons = {name: f".nox/{name}/bin/python" for name in [*names, "jax"]}
     folders = [f"build/exchange/{name}" for name in names]
     for name, folder in zip(names, folders):
-        session.run(pythons[name], "-m", "tests.exchange", "--save", folder)
+        session.run(pythons[name], "tests/exchange.py", "--save", folder)
     for name, python in pythons.items():
         backend = {"KERAS_BACKEND": "jax" if name == "jax" else "tensorflow"}
-        session.run(python, "-m", "tests.exchange", *folders, env=backend)
+        session.run(python, "tests/exchange.py", *folders, env=backend)
 
 
 @nox.session(python="3.11", default=False)

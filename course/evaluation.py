@@ -1,8 +1,8 @@
 """How chapters 05 to 07 measure models.
 
 Feature sets and the Frechet distance, densities fitted to codes, rate and distortion.
-The chapters teach some of them cell by cell;
-`tools/experiments.py` applies most to every model that it trains.
+The chapters teach some of them cell by cell; `tools/experiments.py` applies most to
+every model that it trains.
 """
 
 import vae_helpers as vh  # isort: skip  (before Keras)
@@ -183,7 +183,7 @@ def fit_mixture(codes, components, seed=0):
 def sample_codes(codes, components, n=IMAGES, seed=0):
     """`n` new codes to decode, (n, d) float32.
 
-    With 0 `components` from N(0, I), otherwise from a mixture of so many Gaussians
+    With 0 `components` from N(0, I), otherwise from a mixture of that many Gaussians,
     fitted to the first 20,000 of the training codes (m, d). Where none of these is
     negative (ReLU), negative numbers of the mixture are set to 0.
     """

@@ -1,7 +1,7 @@
 """Save models with this Keras, or load with Keras alone what others saved (noxfile.py).
 
-usage: python -m tests.exchange --save FOLDER
-       python -m tests.exchange FOLDER...
+usage: PYTHONPATH=. python tests/exchange.py --save FOLDER
+       PYTHONPATH=. python tests/exchange.py FOLDER...
 """
 
 import sys

@@ -6,7 +6,8 @@ one of the same or a higher level; the text above the first of them, and a secti
 without code, such as a summary, have what the whole notebook prints. A sentence that
 names a chapter may quote what that chapter prints; one that says "above", the sections
 before it. A paragraph or a row of a table in README and docs/*.md quotes the chapters
-that it or its heading names; a sentence that says "results", those of results.md.
+that it or its heading names; a sentence with a link to results.md, that page; a row of
+results, the row of the same name there. Code that draws vouches for nothing.
 
 Checked are decimals, percentages, ranges ("5 to 6") and integers from 10. Not checked are
 numbers in words, single integers below 10, inline code and the texts of figures.
@@ -37,7 +38,7 @@ CONSTANTS = {  # as written
     "32": "units of a layer", "128": "images in a batch", "50": "epochs of a training",
     "55,000": "training images", "5,000": "validation images", "10,000": "test images",
     "70,000": "images in all", "1.44": "bits in a nat",
-    "9.2": "ln 10,000", "171": "numbers in a covariance of 18 numbers", "134": "million, of 16,384",
+    "171": "numbers in a covariance of 18 numbers", "134": "million, of 16,384",
     "16,384": "numbers in a code of Stable Diffusion",
     "0.18215": "Stable Diffusion's constant; its source is in 07",
     "10%": "steps without label, in course/flow.py", "1,000": "steps of a noise schedule",
@@ -199,12 +200,13 @@ def complaints(notebook):
 
 
 def quoted_results(sentence):
-    """The values of results.md, for a sentence that says so; for a row, its namesake's."""
+    """The values of results.md, if a sentence links to it; a row has its namesake's."""
     text = (course.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    first = sentence.split(" | ")[0] if sentence[:1] == "|" else "none"
-    lines = text.splitlines() if "results" in sentence else []
-    lines += [line for line in text.splitlines() if line.startswith(f"{first} | ")]
-    return printed_values("\n".join(lines))
+    if "results.md" not in sentence:
+        name = re.match(r"\| \w[^|]+\| ", sentence)
+        lines = [line for line in text.splitlines() if name and name[0] in line]
+        text = "\n".join(lines)
+    return printed_values(text)
 
 
 def complaints_of_page(text):
@@ -265,6 +267,14 @@ def test_a_named_chapter_is_looked_up():
     assert complaints(made_up("In chapter 01, 50.2% are black.")) == []
     assert complaints(made_up("In chapter 01, 52.0% are black."))
     assert complaints(made_up("In chapter 02, 50.2% are black."))
+
+
+def test_results_are_quoted_where_they_are_named():
+    row = "| VAE, test KL (nats) | 12.14 | {} to 13.92 |"
+    assert complaints_of_page(row.format("9.50")) == []
+    assert complaints_of_page(row.format("222.2")), "another row has 222.2"
+    assert complaints_of_page("Its KL is 29.5, of all results.")
+    assert complaints_of_page("Its KL is 29.5 ([results](results.md)).") == []
 
 
 if __name__ == "__main__":

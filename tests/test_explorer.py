@@ -270,6 +270,11 @@ def test_plane_is_that_of_the_principal_components(models, pairs, test_set):
         assert np.isclose(model["explained"], values[:2].sum() / values.sum())
 
 
+def test_codes_that_are_all_the_same_have_a_plane():
+    plane = map_page._plane(np.full((50, 10), 4.3, "float32"))
+    assert plane["explained"] == 0 and np.allclose(plane["centre"], 4.3)
+
+
 def test_model_that_the_page_cannot_compute_is_refused(pairs, test_set, tmp_path):
     encoder, _ = pairs["vae2d_encoder"]
     for layer in (

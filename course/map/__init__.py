@@ -14,10 +14,12 @@ def write_page(path, template, **parts):
     A name is that of one of the `parts`, or of another file of this folder.
     """
 
+    def read(name):
+        return (PARTS / name).read_text(encoding="utf-8")
+
     def fill(match):
         name = match[1]
-        return parts.get(name) or (PARTS / name).read_text(encoding="utf-8")
+        return parts[name] if name in parts else read(name)
 
-    text = (PARTS / template).read_text(encoding="utf-8")
-    write_text(Path(path), re.sub(r"{{([\w.]+)}}", fill, text))
+    write_text(Path(path), re.sub(r"{{([\w.]+)}}", fill, read(template)))
     return Path(path)

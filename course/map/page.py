@@ -59,7 +59,7 @@ def write(path, encoder, decoder, x, labels, others=()):
         encoder: Dense layers in sequence with `ACTIVATIONS`, from images (n, 784) to
             z_mean and z_log_var, each (n, d), or to codes (n, d) for an autoencoder.
         decoder: Dense layers in sequence, (n, d) -> (n, 784).
-        x: images (n, 784) in [0, 1] on which the models were not trained. The first
+        x: two or more images (n, 784) in [0, 1], not used in training. The first
             1,000 are on the map. All give the plane and each dimension's mean KL.
         labels: the classes of `x`, (n,), integers from 0 to 9.
         others: further models for the same page, pairs (encoder, decoder).
@@ -188,7 +188,8 @@ def _plane(z_mean):
     dimensions = z_mean.shape[1]
     centre, axes, explained = np.zeros(dimensions), np.eye(2, dimensions), 1.0
     if dimensions > 2:
-        pca = PCA(2, svd_solver="full").fit(z_mean)
+        with np.errstate(invalid="ignore"):  # codes may be all the same
+            pca = PCA(2, svd_solver="full").fit(z_mean.astype("float64"))
         centre, axes = pca.mean_, pca.components_
         explained = float(np.nan_to_num(pca.explained_variance_ratio_).sum())
     points, prior = (z_mean - centre) @ axes.T, -centre @ axes.T
