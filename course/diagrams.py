@@ -65,23 +65,13 @@ def draw_reparameterisation():
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.5))
     nodes = {"μ": (0, 1), "σ": (0, 0), "z": (2, 0.5), "loss": (3.1, 0.5)}
-    noise = {"ε from N(0, 1)": (2, -0.7)}
-    _draw_graph(
-        left,
-        "z sampled from N(μ, σ²): no gradient passes",
-        nodes,
-        [("μ", "z"), ("σ", "z"), ("z", "loss")],
-        gradients=[("z", "loss")],
-        random="z",
-    )
-    _draw_graph(
-        right,
-        "z = μ + σ ε: gradients reach μ and σ",
-        {**nodes, **noise},
-        [("μ", "z"), ("σ", "z"), ("ε from N(0, 1)", "z"), ("z", "loss")],
-        gradients=[("z", "loss"), ("μ", "z"), ("σ", "z")],
-        random="ε from N(0, 1)",
-    )
+    edges = [("μ", "z"), ("σ", "z"), ("z", "loss")]
+    title = "z sampled from N(μ, σ²): no gradient passes"
+    _draw_graph(left, title, nodes, edges, gradients=edges[2:], random="z")
+    noise = "ε from N(0, 1)"
+    nodes[noise] = (2, -0.7)
+    title = "z = μ + σ ε: gradients reach μ and σ"
+    _draw_graph(right, title, nodes, [*edges, (noise, "z")], edges, random=noise)
     return figure
 
 

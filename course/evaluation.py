@@ -21,7 +21,6 @@ CLASSIFIER = course.REFERENCE / "classifier.keras"
 SEED = 1  # the first seed in experiments.json: its stored runs can be compared
 EPOCHS = 50
 STEPS = EPOCHS * 430  # 55,000 images in batches of 128
-PARTS = ("encoder", "decoder")
 IMAGES = 10_000  # in every comparison: the Frechet distance depends on the number
 # Where codes to decode come from: {name: components of a mixture fitted to codes}.
 SOURCES = {"N(0, I)": 0, "mixture of 50": 50}
@@ -39,19 +38,6 @@ class Noiseless(vh.VAE):
         self.sampling.call = lambda inputs: inputs[0]  # z_mean
 
 
-def warm_up(vae, epochs):
-    """A callback for KL warm-up.
-
-    It raises the weight of KL linearly, from 0 in the first epoch to 1 after `epochs`
-    epochs.
-    """
-
-    def set_kl_weight(epoch, logs=None):
-        vae.kl_weight.assign(min(1.0, epoch / epochs))
-
-    return keras.callbacks.LambdaCallback(on_epoch_begin=set_kl_weight)
-
-
 def build_vae(
     kind=vh.VAE, kl_weight=1.0, warm_up_epochs=0, cosine=False, activation="relu"
 ):  # fmt: skip
@@ -59,7 +45,8 @@ def build_vae(
 
     Args:
         kind: the class, `vh.VAE` or a subclass.
-        warm_up_epochs: the length of KL warm-up; 0 for none.
+        warm_up_epochs: KL warm-up: its weight rises linearly, from 0 in the first epoch
+            to 1 after so many; 0 for none.
         cosine: whether the learning rate falls from 0.001 to 0 along half a cosine,
             over all epochs; otherwise it stays at 0.001.
     """
@@ -68,7 +55,12 @@ def build_vae(
     vae = kind(encoder, decoder, kl_weight)
     rate = keras.optimizers.schedules.CosineDecay(1e-3, STEPS) if cosine else 1e-3
     vae.compile(optimizer=keras.optimizers.Adam(rate), loss="mse", metrics=["mse"])
-    return vae, [warm_up(vae, warm_up_epochs)] if warm_up_epochs else []
+
+    def set_kl_weight(epoch, logs=None):
+        vae.kl_weight.assign(min(1.0, epoch / warm_up_epochs))
+
+    warm_up = keras.callbacks.LambdaCallback(on_epoch_begin=set_kl_weight)
+    return vae, [warm_up] if warm_up_epochs else []
 
 
 def load_vae(name):
@@ -76,7 +68,8 @@ def load_vae(name):
 
     The last three are the first seed's of tools/experiments.py.
     """
-    files = (course.REFERENCE / f"{name}_{part}.keras" for part in PARTS)
+    parts = ("encoder", "decoder")
+    files = (course.REFERENCE / f"{name}_{part}.keras" for part in parts)
     return vh.VAE(*map(vh.load, files), seed=vh.SEED)
 
 
@@ -105,10 +98,9 @@ def classify(classifier, x):
     Raises:
         ValueError: as `vh.check_images`.
     """
-    x = vh.check_images(x)
     features = classifier.get_layer("features").output
     both = keras.Model(classifier.input, [features, classifier.output])
-    return [np.asarray(part) for part in both(x)]
+    return [np.asarray(part) for part in both(vh.check_images(x))]
 
 
 def build_random_dense():
@@ -225,18 +217,15 @@ def score_by_features(model, data, sets):
     return scores
 
 
-def standard_normal(z):
-    """The logarithm of the density of N(0, I) at z (n, d): (n,)."""
-    return norm.logpdf(z).sum(axis=1)
-
-
-def rate_and_distortion(decoder, x, mean, log_var, log_prior=standard_normal, draws=10):
+def rate_and_distortion(decoder, x, mean, log_var, log_prior=None, draws=10):
     """Rate and distortion of images x (n, 784) in nats, each (n,).
 
     z is drawn from N(mean, exp(log_var)), both (n, d), `draws` times. The rate is the
     average of log q(z | x) - log_prior(z), an estimate of KL(q || prior); the
     distortion is the average of -log p(x | z). Their sum is -ELBO (Alemi et al. 2018).
+    Without `log_prior`, the prior is N(0, I).
     """
+    log_prior = log_prior or (lambda z: norm.logpdf(z).sum(axis=1))
     rng, sigma = np.random.default_rng(0), np.exp(0.5 * log_var)
     rate, distortion = np.zeros(len(x)), np.zeros(len(x))
     for _ in range(draws):

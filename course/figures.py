@@ -113,7 +113,7 @@ def scatter_classes(axis, codes, labels, names=True):
 
 
 def _separate(axis, texts):
-    """Move texts apart until none overlaps another, or for 200 steps, inside the axis.
+    """Move texts apart, in 200 steps, until none overlaps another, inside the axis.
 
     Two that overlap are moved by half of the overlap each, up or down, left or right,
     whichever is shorter.
@@ -125,7 +125,6 @@ def _separate(axis, texts):
     low, high = axis.bbox.min + sizes / 2, axis.bbox.max - sizes / 2
     for _ in range(200):
         centres = centres.clip(low, high)
-        moved = False
         for i in range(len(texts)):
             for j in range(i):
                 apart = centres[i] - centres[j]
@@ -135,9 +134,6 @@ def _separate(axis, texts):
                     step = np.copysign(overlap[k] / 2, apart[k])
                     centres[i, k] += step
                     centres[j, k] -= step
-                    moved = True
-        if not moved:
-            break
     for text, place in zip(texts, axis.transData.inverted().transform(centres)):
         text.set_position(place)
 

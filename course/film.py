@@ -28,13 +28,11 @@ class LatentFilm(keras.callbacks.Callback):
         self.x, self.codes = x, []
 
     def on_train_begin(self, logs=None):
-        self.codes = [self._encode()]
+        self.codes = []
+        self.on_epoch_end(0)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.codes.append(self._encode())
-
-    def _encode(self):
-        return np.asarray(self.model.encoder(self.x)[0])
+        self.codes.append(np.asarray(self.model.encoder(self.x)[0]))
 
 
 def show_film(codes, labels, pair, titles=None):

@@ -4,7 +4,7 @@
 `vae_helpers.MODELS`.
 """
 
-import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -56,18 +56,10 @@ NEW_OPTIONS = ("quantization_config", "input_axes", "output_axes")
 
 def leave_out_new_options(path):
     """Remove `NEW_OPTIONS` from a .keras file, where they are None."""
-
-    def known(options):
-        return {
-            name: value
-            for name, value in options.items()
-            if value is not None or name not in NEW_OPTIONS
-        }
-
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
-    config = json.loads(parts["config.json"], object_hook=known)
-    parts["config.json"] = json.dumps(config)
+    unset = f', "({"|".join(NEW_OPTIONS)})": null'
+    parts["config.json"] = re.sub(unset, "", parts["config.json"].decode())
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
             archive.writestr(name, content)

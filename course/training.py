@@ -13,6 +13,7 @@ from course import backend  # isort: skip  (before Keras)
 
 import keras
 import numpy as np
+from IPython import display, get_ipython
 
 from course.data import limit_epochs
 
@@ -58,28 +59,26 @@ def fit(
     callbacks = keras.tree.flatten(callbacks or [])
     reason = fallback_reason(model, x, y, validation_data, callbacks, options)
     callbacks += [Divergence(), Progress()] if verbose else [Divergence()]
-    size = batch_size or 32
-    programs = {}  # by the argument of `model.fit` that each replaces
-    if reason is None:
-        programs["x"] = Program(model, "train", x, y, size)
-        reason = unsuitable(programs["x"].operations())
-    if reason is None:
-        size = options.pop("validation_batch_size", None) or size
-        if validation_data:
-            programs["validation_data"] = Program(model, "test", *validation_data, size)
-        data = {name: program.stand_in() for name, program in programs.items()}
-        # After Progress: a user's callbacks act on Keras' own functions.
-        shuffle = options.pop("shuffle", True)
-        callbacks.append(WholeEpochs(*programs.values(), shuffle=shuffle))
-        options["shuffle"] = False
-    else:
-        print(f"Training with Keras' own fit: {reason}.")
-        data = dict(x=x, y=y, validation_data=validation_data, batch_size=batch_size)
     options.update(epochs=limit_epochs(epochs), verbose=0, callbacks=callbacks)
+    programs = []
+    if reason is None:
+        size, shuffle = batch_size or 32, options.get("shuffle", True)
+        programs = [WholeEpochs(model, "train", x, y, size, shuffle)]
+        reason = unsuitable(programs[0].operations())
+    if reason:
+        print(f"Training with Keras' own fit: {reason}.")
+        options.update(validation_data=validation_data, batch_size=batch_size)
+        return model.fit(x, y, **options)
+    size = options.pop("validation_batch_size", None) or size
+    stand_in = tf.data.Dataset.range(1)
+    if validation_data:
+        programs.append(WholeEpochs(model, "test", *validation_data, size))
+        options["validation_data"] = stand_in
+    callbacks += programs  # after Progress: others act on Keras' own functions
     try:
-        return model.fit(**data, **options)
+        return model.fit(stand_in, **{**options, "shuffle": False})
     finally:
-        for program in programs.values():
+        for program in programs:
             program.put_back()
 
 
@@ -87,118 +86,107 @@ def fit(
 
 
 class WholeEpochs(keras.callbacks.Callback):
-    """Lets one step of Keras' loop be a whole epoch.
+    """Lets one step of Keras' loop be a whole epoch, or all of a validation.
 
-    Keras' loop gets data of a single batch. So it calls `model.train_function` once in
+    Keras' loop gets data of a single step. So it calls `model.train_function` once in
     an epoch and `model.test_function` once in a validation, and for this one call the
     function is a program. At all other times, such as in `model.evaluate` called by a
     callback, it is Keras' own.
     """
 
-    def __init__(self, training, validation=None, shuffle=True):
+    def __init__(self, model, kind, x, y, batch_size, shuffle=False):
+        """`kind` is "train" or "test"."""
         super().__init__()
-        self.training, self.validation, self.shuffle = training, validation, shuffle
-        self.seed = random.randrange(2**31)  # of the order of images
+        self.set_model(model)
+        arrays = [x] if y is None or y is x else [x, y]  # x = y is gathered once
+        self.tensors = [_tensor(array) for array in arrays]
+        self.kind, self.length, self.own = kind, len(x), None
+        self.settings = min(batch_size, len(x)), y is not None
+        self.seed = random.randrange(2**31) if shuffle else None
 
     def set_params(self, params):
         super().set_params(params)
-        params["steps"] = self.training.steps  # all callbacks have the same `params`
+        if self.kind == "train":  # all callbacks have the same `params`
+            params["steps"] = -(-self.length // self.settings[0])
 
     def on_epoch_begin(self, epoch, logs=None):
-        order = np.arange(self.training.length)
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(order))
-        self.training.replace(order)
+        if self.kind == "train":
+            order = np.arange(self.length)
+            if self.seed is not None:
+                order = np.random.default_rng((self.seed, epoch)).permutation(order)
+            self.replace(order)
 
     def on_test_begin(self, logs=None):
-        self.validation.replace(np.arange(self.validation.length))
-
-
-class Program:
-    """A model's steps on all batches of arrays, the smaller last one included."""
-
-    def __init__(self, model, kind, x, y, batch_size):
-        """`kind` is "train" or "test"."""
-        arrays = [x] if y is None or y is x else [x, y]  # x = y is gathered once
-        self.model, self.kind, self.former = model, kind, None
-        self.tensors = [_tensor(array) for array in arrays]
-        self.length, self.size = len(x), min(batch_size, len(x))
-        self.steps = -(-self.length // self.size)
-        self.has_targets = y is not None
-
-    def stand_in(self):
-        """A data set of the first batch."""
-        batch = self._batch(self.tensors, np.arange(self.size))
-        return tf.data.Dataset.from_tensors(batch)
+        if self.kind == "test":
+            self.replace(np.arange(self.length))
 
     def replace(self, order):
         """Let the next call of the model's function take all steps, in this order."""
-        name = f"{self.kind}_function"
-        self.former = name, getattr(self.model, name)
-        setattr(self.model, name, lambda iterator: self._run(order))
+
+        def run(iterator):
+            self.put_back()
+            return self.program()(tf.constant(order, "int32"), self.tensors)
+
+        self.own = getattr(self.model, f"{self.kind}_function")
+        setattr(self.model, f"{self.kind}_function", run)
 
     def put_back(self):
         """Give the model back Keras' own function."""
-        if self.former:
-            setattr(self.model, *self.former)
-            self.former = None
+        if self.own:
+            setattr(self.model, f"{self.kind}_function", self.own)
+            self.own = None
 
     def operations(self):
         """The names of TensorFlow's operations in the program, a set."""
-        graph = self._compiled().graph.as_graph_def()
+        self.model.make_train_function()
+        order = tf.TensorSpec([self.length], "int32")
+        concrete = self.program().get_concrete_function(order, self.tensors)
+        graph = concrete.graph.as_graph_def()
         nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
         return {node.op for node in nodes}
 
-    def _run(self, order):
-        self.put_back()
-        return self._compiled()(tf.constant(order, "int32"), self.tensors)
+    def program(self):
+        """A function of the order (length,) and the tensors.
 
-    def _compiled(self):
-        """The program, a function of the order (length,) and the tensors.
-
-        It is kept with the model, because TensorFlow never frees one, until Keras makes
-        its own function anew (after `compile`) or other weights are trainable.
+        It is kept with Keras' function, which `compile` makes anew, because TensorFlow
+        never frees one. One for each set of trainable weights.
         """
         model = self.model
-        model.make_train_function()
-        parts = [model.train_function, model.optimizer, *model.trainable_variables]
-        former, programs = vars(model).get("_programs", ([], {}))
-        if list(map(id, parts)) != list(map(id, former)):
-            programs = {}
-            vars(model)["_programs"] = parts, programs  # unseen by Keras
-        specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in self.tensors]
-        key = self.kind, self.size, self.has_targets, *specs
+        programs = vars(model.train_function).setdefault("programs", {})
+        weights = model.trainable_variables
+        key = self.kind, self.length, *self.settings, *map(id, weights)
         if key not in programs:
             if model.built and not model.optimizer.built:  # or it is traced twice
-                model.optimizer.build(model.trainable_variables)
-            order = tf.TensorSpec([self.length], "int32")
+                model.optimizer.build(weights)
+            step = getattr(model, f"{self.kind}_step")
             # A partial: TensorFlow warns where one function is compiled repeatedly.
-            program = tf.function(
-                functools.partial(self._epoch), jit_compile=True, autograph=False
-            )
-            programs[key] = program.get_concrete_function(order, specs)
-        return programs[key]
+            epoch = functools.partial(_epoch, step, *self.settings)
+            function = tf.function(epoch, jit_compile=True, autograph=False)
+            programs[key] = function, weights  # kept, or others might get their ids
+        return programs[key][0]
 
-    def _epoch(self, order, tensors):
-        step = getattr(self.model, f"{self.kind}_step")
 
-        def batch(start, count):
-            return step(self._batch(tensors, tf.slice(order, [start], [count])))
+def _epoch(step, size, has_targets, order, tensors):
+    """A step on each batch, the smaller last one included; the last one's results.
 
-        def one_more(start):
-            batch(start, self.size)
-            return start + self.size
+    It gets what Keras gives it: x alone where there are no targets, or (x, y).
+    """
 
-        last = self.length % self.size or self.size  # XLA needs to know its size
-        end = self.length - last
-        if end:
-            tf.while_loop(lambda start: start < end, one_more, [0])
-        return batch(end, last)
-
-    def _batch(self, tensors, rows):
-        """What Keras gives a step: x alone where there are no targets, or (x, y)."""
+    def batch(start, count):
+        rows = tf.slice(order, [start], [count])
         parts = [tf.gather(tensor, rows) for tensor in tensors]
-        return (parts[0], parts[-1]) if self.has_targets else parts[0]
+        return step((parts[0], parts[-1]) if has_targets else parts[0])
+
+    def one_more(start):
+        batch(start, size)
+        return start + size
+
+    length = order.shape[0]
+    last = length % size or size  # XLA needs to know its size
+    end = length - last
+    if end:
+        tf.while_loop(lambda start: start < end, one_more, [0])
+    return batch(end, last)
 
 
 def _tensor(array):
@@ -302,11 +290,8 @@ def _check_pair(model, x, y, where):
             f"y{where} must be from 0 to 1, where a cross-entropy has a meaning: "
             "divide pixels from 0 to 255 by 255."
         )
-    noise = [v for v in model.variables if v.name == "seed_generator_state"]
-    before = [variable.numpy() for variable in noise]
-    x_hat = np.asarray(model(x[:32], training=False))
-    for variable, value in zip(noise, before):
-        variable.assign(value)
+    with keras.StatelessScope():  # no noise is drawn from the model's generators
+        x_hat = np.asarray(model(x[:32], training=False))
     if not -1e-3 <= x_hat.min() <= x_hat.max() <= 1 + 1e-3:  # half precision
         raise ValueError(
             "The decoder's output must lie in [0, 1], and goes from "
@@ -364,8 +349,6 @@ class Progress(keras.callbacks.Callback):
         self._show(f"epoch {done}/{total}  {losses}  {clock}")
 
     def _show(self, line):
-        from IPython import display, get_ipython
-
         if get_ipython() is None:
             print(f"\r{line:<79}", end="", flush=True)
         elif self.handle is None:

@@ -28,7 +28,7 @@ def other_data(load):
     sets = {"training": train, "validation": validation, "test": test}
     for kind, images in sets.items():
         name = f"the array of {kind} images"
-        images = common.check_images(images, name).astype("float32")
+        images = common.require_images(images, len(images), name)
         rows = {row.tobytes() for row in images}
         problems = {
             f"{name} should be brighter.": images.max() < 0.5,

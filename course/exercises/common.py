@@ -109,18 +109,13 @@ def require_array(value, shape, what="the result"):
     return array.reshape(shape)
 
 
-def check_images(value, what):
-    """`vh.check_images`, whose complaint is the hint."""
-    try:
-        return vh.check_images(value, what)
-    except ValueError as error:
-        raise NotRight(f"not yet: {error}") from error
-
-
 def require_images(value, n, what="the result"):
     """`require_array(value, (n, 784))` with values in [0, 1], as float32."""
-    images = check_images(require_array(value, (n, 784), what), what)
-    return images.clip(0, 1).astype("float32")
+    array = require_array(value, (n, 784), what)
+    try:
+        return vh.check_images(array, what).clip(0, 1).astype("float32")
+    except ValueError as error:
+        raise NotRight(f"not yet: {error}") from error
 
 
 def is_close(a, b, rtol=1e-3, atol=1e-4):

@@ -193,8 +193,7 @@ def _plane(z_mean):
         centre, axes = pca.mean_, pca.components_
         explained = float(np.nan_to_num(pca.explained_variance_ratio_).sum())
     points, prior = (z_mean - centre) @ axes.T, -centre @ axes.T
-    corners = np.concatenate([points[:SHOWN], prior + 3.0, prior - 3.0], axis=None)
-    corners = corners.reshape(-1, 2)
+    corners = np.vstack([points[:SHOWN], prior + 3.0, prior - 3.0])
     low, high = corners.min(axis=0), corners.max(axis=0)
     middle, half = (low + high) / 2, float(1.04 * (high - low).max() / 2)
     return {

@@ -33,11 +33,13 @@ def write(path, x, labels):
         OSError: the file cannot be written.
     """
     small, labels = reduced(x[: TRAINED + SHOWN]), np.asarray(labels[:SHOWN])
+    shown = small[:SHOWN] / 255
+    entropy = (entr(shown) + entr(1 - shown)).sum(axis=1).mean()  # nats
     data = {
         "classes": CLASS_NAMES,
         "labels": "".join(map(str, labels)),
         "picked": one_of_each(labels)[list(PICKED)].tolist(),
-        "floor": round(float(entropy(small[:SHOWN] / 255)), 2),
+        "floor": round(float(entropy), 2),
         "images": base64.b64encode(small.tobytes()).decode(),
     }
     count = f"{TRAINED:,}"
@@ -48,8 +50,3 @@ def reduced(x):
     """Images (n, 784) in [0, 1] as bytes (n, 196): means of 2 x 2 pixels."""
     means = x.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4), dtype="float64")
     return np.rint(255 * means).astype("uint8").reshape(-1, 196)
-
-
-def entropy(x):
-    """Mean entropy of images (n, pixels) in nats, each pixel a probability of white."""
-    return (entr(x) + entr(1 - x)).sum(axis=1).mean()
