@@ -138,7 +138,6 @@ class WholeEpochs(keras.callbacks.Callback):
 
     def operations(self):
         """The names of TensorFlow's operations in the program, a set."""
-        self.model.make_train_function()
         order = tf.TensorSpec([self.length], "int32")
         concrete = self.program().get_concrete_function(order, self.tensors)
         graph = concrete.graph.as_graph_def()
@@ -152,6 +151,7 @@ class WholeEpochs(keras.callbacks.Callback):
         never frees one. One for each set of trainable weights.
         """
         model = self.model
+        model.make_train_function()
         programs = vars(model.train_function).setdefault("programs", {})
         weights = model.trainable_variables
         key = self.kind, self.length, *self.settings, *map(id, weights)
