@@ -62,13 +62,15 @@ def fit(
     options.update(epochs=limit_epochs(epochs), verbose=0, callbacks=callbacks)
     programs = []
     if reason is None:
-        size, shuffle = batch_size or 32, options.get("shuffle", True)
-        programs = [WholeEpochs(model, "train", x, y, size, shuffle)]
+        size = batch_size or 32
+        programs = [WholeEpochs(model, "train", x, y, size)]
         reason = unsuitable(programs[0].operations())
     if reason:
         print(f"Training with Keras' own fit: {reason}.")
         options.update(validation_data=validation_data, batch_size=batch_size)
         return model.fit(x, y, **options)
+    seed, shuffle = random.randrange(2**31), options.get("shuffle", True)
+    programs[0].seed = seed if shuffle else None  # of the order of images
     size = options.pop("validation_batch_size", None) or size
     stand_in = tf.data.Dataset.range(1)
     if validation_data:
@@ -94,15 +96,15 @@ class WholeEpochs(keras.callbacks.Callback):
     callback, it is Keras' own.
     """
 
-    def __init__(self, model, kind, x, y, batch_size, shuffle=False):
+    def __init__(self, model, kind, x, y, batch_size):
         """`kind` is "train" or "test"."""
         super().__init__()
         self.set_model(model)
         arrays = [x] if y is None or y is x else [x, y]  # x = y is gathered once
         self.tensors = [_tensor(array) for array in arrays]
-        self.kind, self.length, self.own = kind, len(x), None
+        self.kind, self.length = kind, len(x)
         self.settings = min(batch_size, len(x)), y is not None
-        self.seed = random.randrange(2**31) if shuffle else None
+        self.seed = self.former = None
 
     def set_params(self, params):
         super().set_params(params)
@@ -127,20 +129,19 @@ class WholeEpochs(keras.callbacks.Callback):
             self.put_back()
             return self.program()(tf.constant(order, "int32"), self.tensors)
 
-        self.own = getattr(self.model, f"{self.kind}_function")
-        setattr(self.model, f"{self.kind}_function", run)
+        name = f"{self.kind}_function"
+        self.former = name, getattr(self.model, name)
+        setattr(self.model, name, run)
 
     def put_back(self):
         """Give the model back Keras' own function."""
-        if self.own:
-            setattr(self.model, f"{self.kind}_function", self.own)
-            self.own = None
+        if self.former:
+            setattr(self.model, *self.former)
+            self.former = None
 
     def operations(self):
         """The names of TensorFlow's operations in the program, a set."""
-        order = tf.TensorSpec([self.length], "int32")
-        concrete = self.program().get_concrete_function(order, self.tensors)
-        graph = concrete.graph.as_graph_def()
+        graph = self.program().graph.as_graph_def()
         nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
         return {node.op for node in nodes}
 
@@ -148,22 +149,29 @@ class WholeEpochs(keras.callbacks.Callback):
         """A function of the order (length,) and the tensors.
 
         It is kept with Keras' function, which `compile` makes anew, because TensorFlow
-        never frees one. One for each set of trainable weights.
+        never frees one. One for each optimizer and set of trainable weights.
         """
         model = self.model
         model.make_train_function()
         programs = vars(model.train_function).setdefault("programs", {})
-        weights = model.trainable_variables
-        key = self.kind, self.length, *self.settings, *map(id, weights)
-        if key not in programs:
+        specs = [tf.TensorSpec.from_tensor(tensor) for tensor in self.tensors]
+
+        def key():
+            parts = [model.optimizer, *model.trainable_variables]
+            return self.kind, *self.settings, *specs, *map(id, parts)
+
+        if key() not in programs:
             if model.built and not model.optimizer.built:  # or it is traced twice
-                model.optimizer.build(weights)
-            step = getattr(model, f"{self.kind}_step")
+                model.optimizer.build(model.trainable_variables)
             # A partial: TensorFlow warns where one function is compiled repeatedly.
+            step = getattr(model, f"{self.kind}_step")
             epoch = functools.partial(_epoch, step, *self.settings)
-            function = tf.function(epoch, jit_compile=True, autograph=False)
-            programs[key] = function, weights  # kept, or others might get their ids
-        return programs[key][0]
+            traced = tf.function(
+                epoch, jit_compile=True, autograph=False
+            ).get_concrete_function(tf.TensorSpec([self.length], "int32"), specs)
+            # The trace may have built weights. Kept, or others might get their ids.
+            programs[key()] = traced, model.optimizer, model.trainable_variables
+        return programs[key()][0]
 
 
 def _epoch(step, size, has_targets, order, tensors):
@@ -290,8 +298,11 @@ def _check_pair(model, x, y, where):
             f"y{where} must be from 0 to 1, where a cross-entropy has a meaning: "
             "divide pixels from 0 to 255 by 255."
         )
-    with keras.StatelessScope():  # no noise is drawn from the model's generators
-        x_hat = np.asarray(model(x[:32], training=False))
+    noise = [v for v in model.variables if v.name == "seed_generator_state"]
+    before = [variable.numpy() for variable in noise]
+    x_hat = np.asarray(model(x[:32], training=False))
+    for variable, value in zip(noise, before):
+        variable.assign(value)
     if not -1e-3 <= x_hat.min() <= x_hat.max() <= 1 + 1e-3:  # half precision
         raise ValueError(
             "The decoder's output must lie in [0, 1], and goes from "

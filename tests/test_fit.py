@@ -542,6 +542,14 @@ def test_a_second_call_compiles_nothing_and_nothing_old_runs(compilations):
     vae.compile("sgd")
     fit(vae, epochs=1)
     assert np.array_equal(weights[0], vae.encoder.layers[-1].get_weights()[0])
+    model = keras.Sequential([keras.layers.Dense(20)])  # built by its first fit
+    model.compile("sgd", loss="mse")
+    fit(model, epochs=1)
+    model.trainable = False
+    before = model.get_weights()[0]
+    with pytest.warns(UserWarning, match="any trainable weights"):
+        fit(model, epochs=1)
+    assert np.array_equal(before, model.get_weights()[0]), "no compile is needed"
     model = OwnStep()
     model.compile("sgd")
     first = fit(model, y=None, epochs=1, shuffle=False)["sums"]
@@ -549,6 +557,27 @@ def test_a_second_call_compiles_nothing_and_nothing_old_runs(compilations):
     model.compile(model.optimizer)
     second = fit(model, y=None, epochs=1, shuffle=False)["sums"]
     assert second[0] == pytest.approx(10 * first[0], rel=1e-4)
+
+
+def test_a_call_that_failed_leaves_no_trace():
+    model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(2)])
+    model.compile("sgd", loss="mse", metrics=["mae"])
+    x, y = np.ones((40, 12), "float32"), np.ones((40, 2), "float32")
+    with pytest.raises(ValueError, match="Dimensions must be equal"):
+        training.fit(model, x, np.ones((40, 3), "float32"), verbose=0)
+    assert training.fit(model, x, y, verbose=0).history["mae"]
+    assert training.fit(model, x, y.astype("int64"), verbose=0).history["mae"]
+
+
+def test_compiling_in_a_callback_leaves_keras_own_function():
+    model = dense()
+    again = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: epoch or model.compile("sgd", loss="mse")
+    )
+    fit(model, callbacks=again)
+    before = int(model.optimizer.iterations)
+    model.train_on_batch(SMALL[:8], SMALL[:8])
+    assert int(model.optimizer.iterations) == before + 1
 
 
 def test_keras_functions_are_put_back(tmp_path):
