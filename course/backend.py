@@ -51,12 +51,9 @@ with _discarded_stderr():
             has_xla()  # here, because it prints when called for the first time
     except (ImportError, ValueError) as error:
         name, first_line = os.environ["KERAS_BACKEND"], str(error).partition("\n")[0]
-        advice = "set KERAS_BACKEND=tensorflow"
-        if name == "tensorflow":
-            advice = "install what requirements.txt lists"
         raise ImportError(
-            f"Keras cannot run on {name} here ({first_line}): "
-            f"{advice} and start Python again."
+            f"Keras cannot run on {name} here ({first_line}): install what "
+            "requirements.txt lists, set KERAS_BACKEND=tensorflow, start Python again."
         ) from error
 
 # The course's results were computed with Keras' defaults.

@@ -19,8 +19,6 @@ CLASS_NAMES = (
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 
-# The last images of the training file are for validation.
-VALIDATION = {"full": 5_000, "sample": 500}
 QUICK_IMAGES, QUICK_EPOCHS = 2_000, 2
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
@@ -98,14 +96,14 @@ def load_data():
     """
     kind, contents = find_files()
     images, y, x_test, y_test = parse_idx(contents)
-    x_val, y_val = images[-VALIDATION[kind] :], y[-VALIDATION[kind] :]
-    n_train = QUICK_IMAGES if quick_mode() else len(images) - len(x_val)
+    first = len(images) * 11 // 12  # the last twelfth is for validation
+    x_val, y_val = images[first:], y[first:]
+    n_train = QUICK_IMAGES if quick_mode() else first
     sizes = f"{n_train:,} training, {len(x_val):,} validation, {len(x_test):,} test"
     print(f"Fashion-MNIST: {sizes} images{' (quick mode)' * quick_mode()}")
     is_full_run = kind == "full" and not quick_mode()
-    return Data(
-        images[:n_train], y[:n_train], x_val, y_val, x_test, y_test, is_full_run
-    )
+    x_train, y_train = images[:n_train], y[:n_train]
+    return Data(x_train, y_train, x_val, y_val, x_test, y_test, is_full_run)
 
 
 def load_sample():

@@ -106,11 +106,6 @@ def sample(flow, label, count, steps=20, guidance=0.0, seed=0):
     return carry(flow, label, count, steps, guidance, seed)[-1]
 
 
-def load_reference():
-    """The flow of chapter 07, trained on the codes of the reference autoencoder."""
-    return vh.load(REFERENCE)
-
-
 def renew_reference(data):
     """Train the reference flow on the codes of the reference autoencoder; a minute."""
     encoder, _ = vh.split_autoencoder(vh.load(AUTOENCODER))

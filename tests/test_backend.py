@@ -9,7 +9,7 @@ def test_unknown_backend_is_named(run_python):
     ended = run_python("import vae_helpers", KERAS_BACKEND="tf")
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("ImportError: Keras cannot run on tf here (")
-    assert last.endswith(": set KERAS_BACKEND=tensorflow and start Python again.")
+    assert last.endswith(" set KERAS_BACKEND=tensorflow, start Python again.")
 
 
 def test_helper_without_its_package_asks_for_a_clone(run_python, tmp_path):

@@ -81,6 +81,6 @@ def test_training_lowers_the_loss_and_the_reference_makes_what_it_is_asked_for(
 def test_the_reference_flow_makes_the_class_asked_for():
     _, decoder = vh.split_autoencoder(vh.load(course.REFERENCE / "autoencoder.keras"))
     asked = np.repeat(range(10), 50)
-    images = decoder(flow.sample(flow.load_reference(), asked, 500).clip(0))
+    images = decoder(flow.sample(vh.load(flow.REFERENCE), asked, 500).clip(0))
     _, classes = evaluation.classify(vh.load(evaluation.CLASSIFIER), images)
     assert 0.7 < np.mean(classes.argmax(axis=1) == asked) < 0.9, "as real images: 0.89"

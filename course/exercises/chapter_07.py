@@ -51,7 +51,7 @@ def straight_paths(function):
 def on_request(function):
     autoencoder = vh.load(course.REFERENCE / "autoencoder.keras")
     decoder = vh.split_autoencoder(autoencoder)[1]
-    net, classifier = flow.load_reference(), vh.load(evaluation.CLASSIFIER)
+    net, classifier = vh.load(flow.REFERENCE), vh.load(evaluation.CLASSIFIER)
     x, labels = common.load_images()
     recognised, spread, of_real, count = [], [], [], 100
     for label in range(10):
