@@ -68,7 +68,7 @@ def fit(
     if reason:
         print(f"Training with Keras' own fit: {reason}.")
         options.update(validation_data=validation_data, batch_size=batch_size)
-        return model.fit(x, y, **options)
+        return model.fit(x=x, y=y, **options)
     seed, shuffle = random.randrange(2**31), options.get("shuffle", True)
     programs[0].seed = seed if shuffle else None  # of the order of images
     size = options.pop("validation_batch_size", None) or size
@@ -76,7 +76,7 @@ def fit(
     if validation_data:
         programs.append(WholeEpochs(model, "test", *validation_data, size))
         options["validation_data"] = stand_in
-    callbacks += programs  # after Progress: others act on Keras' own functions
+    callbacks += programs  # options' list; last: others act on Keras' own functions
     try:
         return model.fit(stand_in, **{**options, "shuffle": False})
     finally:
@@ -148,8 +148,8 @@ class WholeEpochs(keras.callbacks.Callback):
     def program(self):
         """A function of the order (length,) and the tensors.
 
-        It is kept with Keras' function, which `compile` makes anew, because TensorFlow
-        never frees one. One for each optimizer and set of trainable weights.
+        Kept for the next call, one for each optimizer and set of trainable weights.
+        All hang on Keras' training function, which `compile` makes anew.
         """
         model = self.model
         model.make_train_function()
