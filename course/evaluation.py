@@ -67,9 +67,8 @@ def load_vae(name):
 
     The last three are the first seed's of tools/experiments.py.
     """
-    parts = ("encoder", "decoder")
-    files = (course.REFERENCE / f"{name}_{part}.keras" for part in parts)
-    return vh.VAE(*map(vh.load, files), seed=vh.SEED)
+    files = (f"{name}_encoder.keras", f"{name}_decoder.keras")
+    return vh.VAE(*(vh.load(course.REFERENCE / f) for f in files), seed=vh.SEED)
 
 
 def binarised(images, seed=0):

@@ -113,7 +113,7 @@ def scatter_classes(axis, codes, labels, names=True):
 
 
 def _separate(axis, texts):
-    """Move texts apart, in 200 steps, until none overlaps another, inside the axis.
+    """Move texts apart until none overlaps another, or for 200 steps, inside the axis.
 
     Two that overlap are moved by half of the overlap each, up or down, left or right,
     whichever is shorter.

@@ -59,26 +59,25 @@ def fit(
     callbacks = keras.tree.flatten(callbacks or [])
     reason = fallback_reason(model, x, y, validation_data, callbacks, options)
     callbacks += [Divergence(), Progress()] if verbose else [Divergence()]
-    options.update(epochs=limit_epochs(epochs), verbose=0, callbacks=callbacks)
-    programs = []
+    options.update(epochs=limit_epochs(epochs), verbose=0)
     if reason is None:
         size = batch_size or 32
-        programs = [WholeEpochs(model, "train", x, y, size)]
-        reason = unsuitable(programs[0].operations())
+        training = WholeEpochs(model, "train", x, y, size)
+        reason = unsuitable(training.operations())
     if reason:
         print(f"Training with Keras' own fit: {reason}.")
         options.update(validation_data=validation_data, batch_size=batch_size)
-        return model.fit(x=x, y=y, **options)
-    seed, shuffle = random.randrange(2**31), options.get("shuffle", True)
-    programs[0].seed = seed if shuffle else None  # of the order of images
+        return model.fit(x=x, y=y, callbacks=callbacks, **options)
+    seed = random.randrange(2**31)  # after tracing, which may draw seeds, too
+    training.seed = seed if options.pop("shuffle", True) else None
+    programs, stand_in = [training], tf.data.Dataset.range(1)
     size = options.pop("validation_batch_size", None) or size
-    stand_in = tf.data.Dataset.range(1)
     if validation_data:
         programs.append(WholeEpochs(model, "test", *validation_data, size))
         options["validation_data"] = stand_in
-    callbacks += programs  # options' list; last: others act on Keras' own functions
+    callbacks += programs  # after Progress: others act on Keras' own functions
     try:
-        return model.fit(stand_in, **{**options, "shuffle": False})
+        return model.fit(stand_in, callbacks=callbacks, shuffle=False, **options)
     finally:
         for program in programs:
             program.put_back()
@@ -104,7 +103,7 @@ class WholeEpochs(keras.callbacks.Callback):
         self.tensors = [_tensor(array) for array in arrays]
         self.kind, self.length = kind, len(x)
         self.settings = min(batch_size, len(x)), y is not None
-        self.seed = self.former = None
+        self.seed = self.former = None  # of the order of images; to be put back
 
     def set_params(self, params):
         super().set_params(params)
@@ -163,7 +162,6 @@ class WholeEpochs(keras.callbacks.Callback):
         if key() not in programs:
             if model.built and not model.optimizer.built:  # or it is traced twice
                 model.optimizer.build(model.trainable_variables)
-            # A partial: TensorFlow warns where one function is compiled repeatedly.
             step = getattr(model, f"{self.kind}_step")
             epoch = functools.partial(_epoch, step, *self.settings)
             traced = tf.function(

@@ -31,6 +31,7 @@ CHAPTERS = sorted((course.ROOT / "notebooks").glob("0[1-9]_*.ipynb"))
 PAGES = [course.ROOT / "README.md"] + [
     course.ROOT / "docs" / f"{name}.md" for name in ("glossary", "mistakes", "teaching")
 ]
+RESULTS = (course.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 CONSTANTS = {  # as written
     "784": "pixels in an image", "255": "the largest grey value",
     "10": "classes, and dimensions of the latent space", "18": "numbers in a code of 02",
@@ -201,12 +202,11 @@ def complaints(notebook):
 
 def quoted_results(sentence):
     """The values of results.md, if a sentence links to it; a row has its namesake's."""
-    text = (course.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    if "results.md" not in sentence:
-        name = re.match(r"\| \w[^|]+\| ", sentence)
-        lines = [line for line in text.splitlines() if name and name[0] in line]
-        text = "\n".join(lines)
-    return printed_values(text)
+    if "results.md" in sentence:
+        return printed_values(RESULTS)
+    name = re.match(r"\| \w[^|]+\| ", sentence)
+    lines = [line for line in RESULTS.splitlines() if name and name[0] in line]
+    return printed_values("\n".join(lines))
 
 
 def complaints_of_page(text):

@@ -142,3 +142,9 @@ def test_pixels_of_the_page_are_means_of_four():
     x = np.zeros((1, 784), "float32")
     x[0, [0, 1, 28]] = 1.0  # three of the first four
     assert train.reduced(x)[0, :2].tolist() == [191, 0]
+
+
+def test_too_few_images_are_refused(tmp_path):
+    x, y = load_sample()[:2]
+    with pytest.raises(ValueError, match="at least 3500"):
+        train.write(tmp_path / "a.html", x[:100], y[:100])

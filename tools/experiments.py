@@ -167,9 +167,9 @@ def measure(model, data, classifier):
             "test MSE": vh.mse(data.x_test, restored),
             "unused code units": (np.max(codes, axis=0) == 0).sum(),
         }
-    images = {"test images, restored": restored}
+    images, codes = {"test images, restored": restored}, np.asarray(codes)
     for source, components in evaluation.SOURCES.items():
-        new = evaluation.sample_codes(np.asarray(codes), components)
+        new = evaluation.sample_codes(codes, components)
         images[source] = np.asarray(decoder(new))
     for source, part in images.items():
         features, classes = evaluation.classify(classifier, part)

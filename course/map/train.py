@@ -30,8 +30,11 @@ def write(path, x, labels):
         The path of the page.
 
     Raises:
+        ValueError: there are fewer images.
         OSError: the file cannot be written.
     """
+    if len(x) < TRAINED + SHOWN:
+        raise ValueError(f"x must be at least {TRAINED + SHOWN} images, not {len(x)}.")
     small, labels = reduced(x[: TRAINED + SHOWN]), np.asarray(labels[:SHOWN])
     shown = small[:SHOWN] / 255
     entropy = (entr(shown) + entr(1 - shown)).sum(axis=1).mean()  # nats
